@@ -1,0 +1,1 @@
+"""Official numbers: what a set of predictions is worth against annotations."""
