@@ -1,0 +1,112 @@
+"""One interface for every way to compute flow: `compute(a, b, params)`; each thread owns its cv2 objects."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from vpipe.errors import VpipeError
+from vpipe.flow.params import TVL1_METHODS, FlowParams
+
+# Revision of the settings below; raised when the same FlowParams would give other flow.
+_REVISION = 1
+
+_DIS_PRESETS = {
+    "parity": cv2.DISOPTICAL_FLOW_PRESET_FAST,  # what cv2.DISOpticalFlow_create() gives
+    "accurate": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
+    "fast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
+}
+# pyr_scale, levels, winsize, iterations, poly_n, poly_sigma
+_FARNEBACK_PRESETS = {
+    "parity": (0.5, 3, 15, 3, 5, 1.2),  # the values of OpenCV's own sample
+    "accurate": (0.5, 6, 21, 5, 7, 1.5),
+    "fast": (0.5, 3, 15, 1, 5, 1.1),
+}
+_MIN_SIDE_PX = 16
+
+_mine = threading.local()
+_cv2: Any = cv2  # the wheel's type stubs leave out the flow factories
+
+
+class FlowInputError(VpipeError, ValueError):
+    """Two arrays no flow can be computed between: sizes differ, wrong dtype or shape, empty, NaN."""
+
+
+def engine_version(method: str) -> str:
+    """The version that belongs in a cache key; every method is OpenCV's for now."""
+    return f"{_REVISION}+opencv-{cv2.__version__}"
+
+
+def compute(a: npt.NDArray[Any], b: npt.NDArray[Any], params: FlowParams) -> npt.NDArray[np.float32]:
+    """Flow from picture `a` to picture `b`: where each point of `a` went.
+
+    a, b: gray (H, W), uint8, or float32 or float64 in 0..255 (rounded to uint8, which is what every method
+    gets). Returns float32 (2, H, W): u (px to the right), then v (px down).
+    Only method and numbers of `params` are used; the pictures come scaled already.
+    Safe to call from many threads at once; the GIL is released while OpenCV works.
+    Raises FlowInputError (a VpipeError and a ValueError).
+    """
+    first, second = _checked(a, "first"), _checked(b, "second")
+    if first.shape != second.shape:
+        raise FlowInputError("flow_sizes_differ", f"the pictures differ in size: {a.shape} and {b.shape}")
+    flow = _engine(params).calc(first, second, None)
+    return np.ascontiguousarray(flow.transpose(2, 0, 1), dtype=np.float32)
+
+
+def _checked(image: npt.NDArray[Any], which: str) -> npt.NDArray[np.uint8]:
+    if not isinstance(image, np.ndarray) or image.ndim != 2:
+        shape = getattr(image, "shape", type(image).__name__)
+        raise FlowInputError("flow_bad_shape", f"the {which} picture is {shape}: give a gray array (H, W)")
+    if image.size == 0:
+        raise FlowInputError("flow_empty", f"the {which} picture is empty: {image.shape}")
+    if min(image.shape) < _MIN_SIDE_PX:
+        raise FlowInputError(
+            "flow_too_small", f"the {which} picture {image.shape} has a side under {_MIN_SIDE_PX} px"
+        )
+    if image.dtype == np.uint8:
+        return np.ascontiguousarray(image)
+    if image.dtype not in (np.float32, np.float64):
+        raise FlowInputError("flow_bad_dtype", f"the {which} picture is {image.dtype}: give uint8 or float")
+    if not np.isfinite(image).all():
+        raise FlowInputError("flow_not_finite", f"the {which} picture holds NaN or infinity")
+    if image.min() < 0 or image.max() > 255:
+        raise FlowInputError("flow_bad_range", f"the {which} picture leaves 0..255")
+    return np.rint(image).astype(np.uint8)
+
+
+def _engine(params: FlowParams) -> Any:
+    """This thread's object for `params`: cv2's flow objects keep buffers and must not be shared."""
+    kept: dict[FlowParams, Any] = _mine.__dict__.setdefault("engines", {})
+    if params not in kept:
+        cv2.setNumThreads(1)  # one pair a thread: OpenCV's own pool would fight ours
+        kept.clear()
+        kept[params] = _build(params)
+    return kept[params]
+
+
+def _build(params: FlowParams) -> Any:
+    preset = params.preset_name
+    if params.method in TVL1_METHODS:
+        engine = _cv2.optflow.DualTVL1OpticalFlow_create()
+        engine.setTau(params.tau)
+        engine.setLambda(params.lambda_)
+        engine.setTheta(params.theta)
+        engine.setScalesNumber(params.scales)
+        engine.setScaleStep(params.scale_step)
+        engine.setWarpingsNumber(params.warps)
+        engine.setEpsilon(params.epsilon)
+        engine.setOuterIterations(params.outer_iterations)
+        engine.setInnerIterations(params.inner_iterations)
+        engine.setMedianFiltering(params.median)
+        engine.setGamma(params.gamma)
+        engine.setUseInitialFlow(False)
+        return engine
+    assert preset is not None  # FlowParams fills it for library methods
+    if params.method == "dis":
+        return _cv2.DISOpticalFlow_create(_DIS_PRESETS[preset])
+    scale, levels, window, iterations, poly_n, poly_sigma = _FARNEBACK_PRESETS[preset]
+    return _cv2.FarnebackOpticalFlow_create(levels, scale, False, window, iterations, poly_n, poly_sigma, 0)
