@@ -1,0 +1,184 @@
+"""From arguments to items: files, folders, globs, lists and failures files, and an id for each video."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vpipe.errors import InputError, UsageError, VpipeError
+
+VIDEO_EXTENSIONS = frozenset(
+    f".{name}"
+    for name in (
+        *("3gp", "asf", "avi", "flv", "gif", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mts"),
+        *("mxf", "ogv", "ts", "vob", "webm", "wmv", "y4m"),
+    )
+)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One input. `display` and `video_id` are valid UTF-8; `fault` is set where there is nothing to open."""
+
+    path: Path
+    display: str
+    video_id: str
+    fault: VpipeError | None = None
+
+
+def display_name(path: str | Path) -> str:
+    """A path as valid UTF-8: bytes that are not are written as `\\xff`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def find_items(inputs: Sequence[str], from_file: str | None = None, null: bool = False) -> list[Item]:
+    """Every video named by the arguments and by the list, in the order given, each once.
+
+    Folders are searched recursively for video extensions, in sorted order. A folder or a glob without
+    videos becomes an item with a `fault`. Raises UsageError where nothing was given or the list cannot be
+    read.
+    """
+    if not inputs and from_file is None:
+        raise UsageError(
+            "no_inputs", "no input given: name video files, folders or quoted globs, or use --from-file LIST"
+        )
+    names = list(inputs)
+    if "-" in names:
+        raise UsageError(
+            "bad_input_name", "'-' is no video file: --from-file - reads a list of names from stdin"
+        )
+    if from_file is not None:
+        names += read_list(from_file, null)
+    found: dict[str, Item] = {}
+    for name in names:
+        for item in _expand(name):
+            # The same file named twice is one input.
+            found.setdefault(os.path.abspath(item.path), item)
+    items = list(found.values())
+    return [replace(item, video_id=name) for item, name in zip(items, video_ids(items), strict=True)]
+
+
+def _expand(name: str) -> Iterable[Item]:
+    """The items behind one argument."""
+    if name and not os.path.lexists(name) and glob.has_magic(name):
+        matches = sorted(glob.glob(name, recursive=True), key=os.fsencode)
+        if not matches:
+            yield _item(name, InputError("not_found", f"{display_name(name)}: no file matches this pattern"))
+        for match in matches:
+            if match != name:
+                yield from _expand(match)
+        return
+    if not os.path.isdir(name):
+        yield _item(name)
+        return
+    try:
+        videos = _videos_below(name)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        yield _item(name, InputError("no_permission", f"{display_name(name)}: cannot be listed: {reason}"))
+        return
+    if not videos:
+        kinds = "mp4, mkv, avi, webm, mov ..."
+        message = f"{display_name(name)}: no videos in this folder ({kinds}); name other files one by one"
+        yield _item(name, InputError("no_videos", message))
+    for video in videos:
+        yield _item(video)
+
+
+def _videos_below(folder: str) -> list[str]:
+    """Files with a video extension below `folder`, sorted; hidden ones left out. Raises OSError."""
+
+    def fail(error: OSError) -> None:
+        # Only the folder that was named must be readable; a closed one inside it is skipped.
+        if error.filename == folder:
+            raise error
+
+    videos = []
+    for place, folders, files in os.walk(folder, onerror=fail):
+        folders[:] = [f for f in folders if not f.startswith(".")]
+        for file in files:
+            if not file.startswith(".") and os.path.splitext(file)[1].lower() in VIDEO_EXTENSIONS:
+                videos.append(os.path.join(place, file))
+    return sorted(videos, key=os.fsencode)
+
+
+def _item(name: str, fault: VpipeError | None = None) -> Item:
+    return Item(path=Path(name), display=display_name(name), video_id="", fault=fault)
+
+
+def read_list(source: str, null: bool) -> list[str]:
+    """Names from a list file or stdin (`-`): one a line (or NUL-ended), or the rows of a failures file."""
+    try:
+        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+    except OSError as error:
+        raise UsageError(
+            "bad_list", f"--from-file {display_name(source)}: cannot be read: {error.strerror or error}"
+        ) from None
+    if not null and data.lstrip()[:1] == b"{":
+        return [_name_in_row(line, source) for line in data.splitlines() if line.strip()]
+    pieces = data.split(b"\0") if null else data.splitlines()
+    return [os.fsdecode(piece) for piece in pieces if piece]
+
+
+def _name_in_row(line: bytes, source: str) -> str:
+    """The input's name in one row of a failures file (`input_hex` where the name is not UTF-8)."""
+    try:
+        row = json.loads(line)
+        if "input_hex" in row:
+            return os.fsdecode(bytes.fromhex(row["input_hex"]))
+        name = row["input"]
+        if not isinstance(name, str):
+            raise TypeError
+        return name
+    except (ValueError, KeyError, TypeError):
+        raise UsageError(
+            "bad_list",
+            f"--from-file {display_name(source)}: starts like a failures file, but a line is no JSON row "
+            'with "input"; give one name a line, or the file that --failures wrote',
+        ) from None
+
+
+def failure_row_key(item: Item) -> dict[str, str]:
+    """What a failures file adds to a row, so that a name that is not UTF-8 can be found again."""
+    raw = os.fsencode(item.path)
+    return {} if raw.decode("utf-8", "replace") == item.display else {"input_hex": raw.hex()}
+
+
+def video_ids(items: Sequence[Item]) -> list[str]:
+    """One distinct id per item: the stem; where stems clash, the path below the clashing ones' common folder
+    (without the extension, then with it)."""
+    paths = [os.path.abspath(item.path) for item in items]
+    ids = [display_name(os.path.splitext(os.path.basename(p))[0] or p) for p in paths]
+    for longer in (_below_common_folder_without_extension, _below_common_folder):
+        for group in _clashes(ids):
+            for index, name in zip(group, longer([paths[i] for i in group]), strict=True):
+                ids[index] = name
+    # Left over: an id that looks like another's longer form, or names that only differ in invalid bytes.
+    while groups := _clashes(ids):
+        for group in groups:
+            for count, index in enumerate(group[1:], start=2):
+                ids[index] = f"{ids[index]}~{count}"
+    return ids
+
+
+def _clashes(ids: Sequence[str]) -> list[list[int]]:
+    groups = defaultdict(list)
+    for index, name in enumerate(ids):
+        groups[name].append(index)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _below_common_folder(paths: Sequence[str]) -> list[str]:
+    common = os.path.commonpath([os.path.dirname(p) for p in paths])
+    return [display_name(os.path.relpath(p, common)) for p in paths]
+
+
+def _below_common_folder_without_extension(paths: Sequence[str]) -> list[str]:
+    common = os.path.commonpath([os.path.dirname(p) for p in paths])
+    return [display_name(os.path.splitext(os.path.relpath(p, common))[0]) for p in paths]

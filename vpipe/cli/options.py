@@ -1,0 +1,197 @@
+"""The options that commands share, written once: `@batch_options(...)` adds them to a command.
+
+    app = new_app()
+
+    @app.command()
+    @batch_options("overwrite", "cache_dir")
+    def flow(options: RunOptions, step: Annotated[int, typer.Option(help="...")] = 1) -> None:
+        ...
+
+The command sees one `options: RunOptions`; Typer sees `INPUT...`, `--from-file`, `--json` and the rest.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from vpipe import threads
+from vpipe.errors import UsageError
+
+OUTPUT_FORMATS = ("json", "jsonl", "csv")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the shared options said. `output_format` is text, json, jsonl or csv; `verbose` is 0, 1 or 2."""
+
+    inputs: tuple[str, ...] = ()
+    from_file: str | None = None
+    null: bool = False
+    failures: Path | None = None
+    overwrite: bool = False
+    dry_run: bool = False
+    jobs: int = 1
+    device: str = "auto"
+    cache_dir: Path | None = None
+    output_format: str = "text"
+    quiet: bool = False
+    verbose: int = 0
+
+    def resolve_device(self) -> str:
+        """The torch device of `--device`; says on stderr what `auto` chose. Raises UsageError if missing."""
+        from vpipe.devices import resolve_device
+
+        device = resolve_device(self.device)
+        if self.device == "auto":
+            note(f"device: {device} (--device auto)", self)
+        return device
+
+
+def note(message: str, options: RunOptions) -> None:
+    """One line on stderr that `-q` silences."""
+    if not options.quiet:
+        print(f"vpipe: {message}", file=sys.stderr)
+
+
+Inputs = Annotated[
+    list[str] | None, typer.Argument(metavar="INPUT...", help="Video files, folders or quoted globs.")
+]
+FromFile = Annotated[
+    str | None,
+    typer.Option(
+        "--from-file", metavar="LIST", help="Read inputs from a list or a failures file; '-' is stdin."
+    ),
+]
+Null = Annotated[bool, typer.Option("--null", "-0", help="Names in LIST end in NUL, not newline.")]
+Failures = Annotated[
+    Path | None,
+    typer.Option("--failures", metavar="FILE", help="Write failed inputs to FILE, for --from-file."),
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Jsonl = Annotated[bool, typer.Option("--jsonl", help="One JSON row per line, as each input finishes.")]
+Csv = Annotated[bool, typer.Option("--csv", help="CSV on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes; errors remain.")]
+Verbose = Annotated[
+    int, typer.Option("--verbose", "-v", count=True, help="Log to stderr; -vv adds tracebacks.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Make outputs again that exist already.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="List the inputs and do nothing.")]
+Jobs = Annotated[
+    int | None,
+    typer.Option("--jobs", "-j", metavar="N", min=1, envvar="VPIPE_JOBS", help="Threads (all cores)."),
+]
+Device = Annotated[
+    str,
+    typer.Option("--device", metavar="DEVICE", envvar="VPIPE_DEVICE", help="auto, cpu, cuda or cuda:N."),
+]
+CacheDir = Annotated[
+    Path | None,
+    typer.Option("--cache-dir", metavar="DIR", envvar="VPIPE_CACHE_DIR", help="Where optical flow is kept."),
+]
+
+# parameter -> (type, default); the first group is on every batch command, the second where it means something
+_ALWAYS: dict[str, tuple[Any, Any]] = {
+    "inputs": (Inputs, None),
+    "from_file": (FromFile, None),
+    "null": (Null, False),
+    "failures": (Failures, None),
+    "json": (Json, False),
+    "jsonl": (Jsonl, False),
+    "csv": (Csv, False),
+    "quiet": (Quiet, False),
+    "verbose": (Verbose, 0),
+}
+_CHOSEN: dict[str, tuple[Any, Any]] = {
+    "overwrite": (Overwrite, False),
+    "dry_run": (DryRun, False),
+    "jobs": (Jobs, None),
+    "device": (Device, "auto"),
+    "cache_dir": (CacheDir, None),
+}
+# Settings that the TOML file may give once for all commands.
+SHARED_SETTINGS = ("quiet", "verbose", "overwrite", "jobs", "device", "cache_dir", *OUTPUT_FORMATS)
+
+
+def new_app(**settings: Any) -> typer.Typer:
+    """The Typer object of a command file: plain help, no completion options of its own."""
+    return typer.Typer(
+        add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, **settings
+    )
+
+
+def batch_options(*chosen: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command with an `options: RunOptions` parameter the shared options.
+
+    `chosen` names those beyond the ones every batch command has: overwrite, dry_run, jobs, device, cache_dir.
+    """
+    shared = _ALWAYS | {name: _CHOSEN[name] for name in chosen}
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(command, include_extras=True)
+        own = [p for name, p in inspect.signature(command).parameters.items() if name != "options"]
+
+        @functools.wraps(command)
+        def run(ctx: typer.Context, **values: Any) -> None:
+            mine = {p.name: values.pop(p.name) for p in own}
+            command(options=_gather(ctx, values), **mine)
+
+        def keyword(name: str, kind: Any, default: Any) -> inspect.Parameter:
+            return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+
+        # Typer reads the signature and the annotations; the inputs come first, then the command's own.
+        parameters = [keyword("ctx", typer.Context, inspect.Parameter.empty)]
+        parameters += [keyword("inputs", *shared["inputs"])]
+        parameters += [keyword(p.name, hints[p.name], p.default) for p in own]
+        parameters += [keyword(name, *shared[name]) for name in shared if name != "inputs"]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        del run.__wrapped__
+        return run
+
+    return decorate
+
+
+def _gather(ctx: typer.Context, values: dict[str, Any]) -> RunOptions:
+    """RunOptions from the parsed values; sets up logging and threads."""
+    output_format = _output_format(ctx, {name: values.pop(name) for name in OUTPUT_FORMATS})
+    configure_logging(values["verbose"])
+    if "jobs" in values:
+        threads.set_jobs(values["jobs"])
+        values["jobs"] = threads.jobs()
+    values["inputs"] = tuple(values["inputs"] or ())
+    if values["null"] and values["from_file"] is None:
+        raise UsageError("bad_flags", "-0 says how a list is split: it needs --from-file LIST")
+    return RunOptions(output_format=output_format, **values)
+
+
+def configure_logging(verbose: int) -> None:
+    """Log to stderr: warnings by default, INFO with -v, DEBUG with -vv."""
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    logging.basicConfig(stream=sys.stderr, format="vpipe: %(name)s: %(message)s", force=True)
+    logging.getLogger("vpipe").setLevel(level)
+
+
+def _output_format(ctx: typer.Context, flags: dict[str, bool]) -> str:
+    """The one format asked for. A flag beats VPIPE_*, which beats the TOML file; two at one level clash."""
+    ranking = ("COMMANDLINE", "ENVIRONMENT", "DEFAULT_MAP")
+    for source in ranking:
+        asked = []
+        for name, value in flags.items():
+            origin = ctx.get_parameter_source(name)
+            if value and origin is not None and origin.name == source:
+                asked.append(name)
+        if len(asked) > 1:
+            names = " and ".join(f"--{name}" for name in asked)
+            raise UsageError("bad_flags", f"{names} exclude each other: choose one output format")
+        if asked:
+            return asked[0]
+    return "text"
