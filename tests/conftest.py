@@ -98,7 +98,22 @@ def write_clip(
 
 @pytest.fixture(scope="session")
 def small_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two seconds of 96x64 at 12 fps (24 frames), content moving right by 2 px a frame. Do not write to it."""
+        options = {"crf": "20", "preset": "ultrafast"}
+        stream = container.add_stream("libx264", rate=Fraction(fps), options=options)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for index in range(frames):
+            moved = np.roll(picture, (step_px[1] * index, step_px[0] * index), (0, 1))
+            for packet in stream.encode(av.VideoFrame.from_ndarray(moved, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+        options = {"crf": "20", "preset": "ultrafast"}
+        stream = container.add_stream("libx264", rate=Fraction(fps), options=options)
     return write_clip(tmp_path_factory.mktemp("clips") / "small.mp4")
 
 

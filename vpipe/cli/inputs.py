@@ -16,7 +16,7 @@ from vpipe.errors import InputError, UsageError, VpipeError
 VIDEO_EXTENSIONS = frozenset(
     f".{name}"
     for name in (
-        *("3gp", "asf", "avi", "flv", "gif", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mts"),
+        *("3gp", "asf", "avi", "flv", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mts"),
         *("mxf", "ogv", "ts", "vob", "webm", "wmv", "y4m"),
     )
 )
@@ -147,7 +147,11 @@ def _name_in_row(line: bytes, source: str) -> str:
 def failure_row_key(item: Item) -> dict[str, str]:
     """What a failures file adds to a row, so that a name that is not UTF-8 can be found again."""
     raw = os.fsencode(item.path)
-    return {} if raw.decode("utf-8", "replace") == item.display else {"input_hex": raw.hex()}
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return {"input_hex": raw.hex()}
+    return {}
 
 
 def video_ids(items: Sequence[Item]) -> list[str]:

@@ -36,6 +36,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "synth": ("vpipe.cli.synth", "Generate videos with exact truth."),
 }
 
+SETTINGS_HELP = (
+    "Settings: flag > environment (VPIPE_JOBS, VPIPE_FLOW_PRESET, ...) > TOML file "
+    "(VPIPE_CONFIG, else config.toml in the user's vpipe config folder) > default."
+)
+
 INTERRUPTED, TERMINATED, CLOSED_PIPE = 130, 143, 141
 
 
@@ -50,7 +55,7 @@ class LazyGroup(TyperGroup):
             return None
         if cmd_name not in self.commands:
             app = importlib.import_module(COMMANDS[cmd_name][0]).app
-            self.commands[cmd_name] = typer.main.get_command(app)
+            self.commands[cmd_name] = _quiet_help(typer.main.get_command(app))
         command = self.commands[cmd_name]
         ctx.default_map = {cmd_name: settings_for(cmd_name, command, tuple(COMMANDS))}
         return command
@@ -63,6 +68,15 @@ class LazyGroup(TyperGroup):
                 formatter.write_dl(rows)
 
 
+def _quiet_help(command: Any) -> Any:
+    """Leave out the VPIPE_<COMMAND>_<OPTION> that every option has; those with a name of their own stay."""
+    for param in command.params:
+        param.show_envvar = param.envvar is not None
+    for child in getattr(command, "commands", {}).values():
+        _quiet_help(child)
+    return command
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM: like Ctrl-C for whoever tidies up, but another exit code."""
 
@@ -73,10 +87,15 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
-app = typer.Typer(cls=LazyGroup, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(
+    cls=LazyGroup,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"auto_envvar_prefix": "VPIPE", "help_option_names": ["-h", "--help"]},
+)
 
 
-@app.callback(epilog="Settings: flag > VPIPE_* > TOML file (VPIPE_CONFIG) > default.")
+@app.callback(epilog=SETTINGS_HELP)
 def root(
     version: Annotated[
         bool,
@@ -99,10 +118,15 @@ def main() -> NoReturn:
         # What is printed is the same bytes under every locale.
         with contextlib.suppress(AttributeError):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
+    stdout = sys.stdout
     try:
         code = _run(sys.argv[1:] or ["--help"])
     except KeyboardInterrupt:
         code = INTERRUPTED
+    except SystemExit:
+        if sys.stdout is stdout:
+            raise
+        code = CLOSED_PIPE  # Typer met it while printing help, and wrapped stdout
     if code == INTERRUPTED:
         code = TERMINATED if stopped_by else INTERRUPTED
         print(f"vpipe: {'terminated' if stopped_by else 'interrupted'}", file=sys.stderr)
@@ -128,7 +152,11 @@ def _run(arguments: list[str]) -> int:
         # A flag or value that Typer refused.
         words = [word for word in arguments[:1] if word in COMMANDS]
         see = " ".join(["vpipe", *words, "--help"])
-        print(f"vpipe: error: {one_line(error.format_message())} (see {see}) [bad_usage]", file=sys.stderr)
+        options = getattr(getattr(error, "param", None), "opts", ())
+        typed = any(word.startswith(option) for word in arguments for option in options)
+        origin = "" if typed or not options else "; set by a VPIPE_* variable or the settings file"
+        message = one_line(error.format_message())
+        print(f"vpipe: error: {message} (see {see}{origin}) [bad_usage]", file=sys.stderr)
         return error.exit_code
     except typer.Abort:
         return INTERRUPTED

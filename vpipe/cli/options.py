@@ -63,7 +63,7 @@ def note(message: str, options: RunOptions) -> None:
 
 
 Inputs = Annotated[
-    list[str] | None, typer.Argument(metavar="INPUT...", help="Video files, folders or quoted globs.")
+    list[str] | None, typer.Argument(metavar="INPUT", help="Video files, folders or quoted globs.")
 ]
 FromFile = Annotated[
     str | None,
@@ -81,13 +81,18 @@ Jsonl = Annotated[bool, typer.Option("--jsonl", help="One JSON row per line, as 
 Csv = Annotated[bool, typer.Option("--csv", help="CSV on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes; errors remain.")]
 Verbose = Annotated[
-    int, typer.Option("--verbose", "-v", count=True, help="Log to stderr; -vv adds tracebacks.")
+    int,
+    typer.Option(
+        "--verbose", "-v", count=True, show_default=False, help="Log to stderr; -vv adds tracebacks."
+    ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Make outputs again that exist already.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="List the inputs and do nothing.")]
 Jobs = Annotated[
     int | None,
-    typer.Option("--jobs", "-j", metavar="N", min=1, envvar="VPIPE_JOBS", help="Threads (all cores)."),
+    typer.Option(
+        "--jobs", "-j", metavar="N", min=1, envvar="VPIPE_JOBS", help="Threads [default: all cores]."
+    ),
 ]
 Device = Annotated[
     str,

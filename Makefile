@@ -1,0 +1,56 @@
+# make demo        install into .venv, then extract, flow, classify and detect the sample videos into ./demo
+# make test        install, then the ordinary tests
+# make test-slow   install, then the full counts
+# make check       install, then linters and types
+# make bench-startup
+#
+# PYTHON=python3.12     another Python (3.11 to 3.14)
+# TORCH_INDEX=URL       an extra package index for torch, for example one with CPU-only builds
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed.stamp
+INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+.PHONY: help install demo test test-slow check bench-startup clean
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))' || \
+	  { echo "vpipe needs Python 3.11 to 3.14; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check $(INDEX) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+install: $(INSTALLED)
+
+demo: $(INSTALLED)
+	$(BIN)/vpipe extract sample_videos -o demo/frames --fps 2 --short-side 128 --overwrite
+	$(BIN)/vpipe flow sample_videos --cache-dir demo/cache -o demo/flow --overwrite
+	$(BIN)/vpipe classify sample_videos --cache-dir demo/cache
+	$(BIN)/vpipe detect sample_videos/untrimmed.mp4 --cache-dir demo/cache
+	@echo
+	@echo "The frames and the flow are in demo/. Now a video of your own; paste this and put its name in:"
+	@echo
+	@echo "  $(BIN)/vpipe classify YOUR_VIDEO.mp4"
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench-startup: $(INSTALLED)
+	$(BIN)/python -m benchmarks.startup
+
+clean:
+	rm -rf $(VENV) demo build .pytest_cache .mypy_cache .ruff_cache .hypothesis
