@@ -136,7 +136,9 @@ def test_a_million_predictions() -> None:
         label = np.where(rng.uniform(size=count) < stray, rng.integers(0, 200, count), main[v])
         start = rng.uniform(0, 100, count)
         end = start + rng.uniform(1, 40, count)
-        return SegmentTable([videos[i] for i in v], [labels[i] for i in label], start, end, rng.uniform(size=count))
+        return SegmentTable(
+            [videos[i] for i in v], [labels[i] for i in label], start, end, rng.uniform(size=count)
+        )
 
     truth, found = table(8000, 0.05), table(1_000_000, 0.5)
     begin = time.process_time()

@@ -8,8 +8,9 @@ The rules (ActivityNet/Evaluation, eval_detection.py), here in vectorised form:
   prediction have AP 0 and count in the mean. Duplicate truth counts. Nothing is clipped.
 - A zero-length prediction and zero-length truth of one video have tIoU 0/0, which matches at every threshold.
 
-Where the official result is undefined or a crash: equal scores are ordered by `argsort(kind="stable")[::-1]`, the
-later first, and counted in a warning; predictions whose label is not in the truth are left out with a warning.
+Where the official result is undefined or a crash: equal scores are ordered by
+`argsort(kind="stable")[::-1]`, the later first, and counted in a warning; predictions whose label is not
+in the truth are left out with a warning.
 
 Letters in shapes: P predictions, G ground truths, T tIoU thresholds.
 """
@@ -74,7 +75,7 @@ def detection_map(truth: SegmentTable, predictions: SegmentTable, tious: Sequenc
         warnings.append(
             Warning_(
                 "unknown_label",
-                f"{left_out} predictions with labels that the ground truth lacks are left out: {', '.join(names[:5])}"
+                f"{left_out} predictions left out, their labels are not in the truth: {', '.join(names[:5])}"
                 + (" ..." if len(names) > 5 else ""),
                 {"predictions": left_out, "labels": len(names)},
             )
@@ -98,12 +99,21 @@ def detection_map(truth: SegmentTable, predictions: SegmentTable, tious: Sequenc
     group = np.where(video >= 0, label * len(video_code) + video, -1)
 
     matched = _match(
-        group, predictions.start_s[order], predictions.end_s[order], truth_group, truth.start_s, truth.end_s, thresholds
+        group,
+        predictions.start_s[order],
+        predictions.end_s[order],
+        truth_group,
+        truth.start_s,
+        truth.end_s,
+        thresholds,
     )
     truth_count = np.bincount(truth_label, minlength=len(labels))
     first = np.searchsorted(label, np.arange(len(labels) + 1))
     table = np.stack(
-        [_average_precision(matched[first[c] : first[c + 1]], int(truth_count[c])) for c in range(len(labels))]
+        [
+            _average_precision(matched[first[c] : first[c + 1]], int(truth_count[c]))
+            for c in range(len(labels))
+        ]
     )
     return DetectionScores(
         tious=[float(t) for t in thresholds],
@@ -123,7 +133,7 @@ def _codes(names: Sequence[str], code: dict[str, int]) -> np.ndarray:
 def temporal_iou(
     start_s: np.ndarray, end_s: np.ndarray, truth_start_s: np.ndarray, truth_end_s: np.ndarray
 ) -> np.ndarray:
-    """tIoU of pairs of segments, element by element with broadcasting; 0/0 gives NaN, as the official code has it."""
+    """tIoU of pairs of segments, element by element; 0/0 gives NaN, as the official code has it."""
     overlap = np.maximum(np.minimum(end_s, truth_end_s) - np.maximum(start_s, truth_start_s), 0.0)
     union = (truth_end_s - truth_start_s) + (end_s - start_s) - overlap
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -139,7 +149,8 @@ def _match(
     truth_end_s: np.ndarray,
     thresholds: np.ndarray,
 ) -> np.ndarray:
-    """True positives (P, T). A group is one class in one video (-1: unknown video); predictions come in order.
+    """True positives (P, T). A group is one class in one video (-1: unknown video); predictions come in
+    order.
 
     Matching is greedy within a group and independent between groups, so all groups advance together: round r
     settles the r-th (prediction, truth) pair of every group, at all thresholds.

@@ -1,14 +1,13 @@
-"""ActivityNet JSON, read and written.
+"""ActivityNet JSON: ground truth and results as tables, and detections as a results document.
 
-Truth:    {"version", "taxonomy", "database": {id: {"subset", "duration", "annotations": [{"segment", "label"}]}}}
-Results:  {"version", "results": {id: [{"label", "score", "segment": [start_s, end_s]}]}, "external_data"}
+Truth:   {"version", "taxonomy", "database": {id: {"subset", "duration", "annotations": [NOTE]}}},
+         NOTE {"segment": [start_s, end_s], "label"}
+Results: {"version", "results": {id: [{"label", "score", "segment": [start_s, end_s]}]}, "external_data"}
 """
 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from vpipe.errors import EnvironmentFault, InputError
+from vpipe.errors import InputError
 
 RESULTS_VERSION = "VERSION 1.3"
 
@@ -65,7 +64,11 @@ def read_json(path: Path) -> Any:
 
 
 def truth_table(
-    document: Mapping[str, Any], *, subset: str | None = None, blocked: Collection[str] = (), name: str = "ground truth"
+    document: Mapping[str, Any],
+    *,
+    subset: str | None = None,
+    blocked: Collection[str] = (),
+    name: str = "ground truth",
 ) -> SegmentTable:
     """Annotations of an ActivityNet truth document; `subset` None takes all, `blocked` videos are left out.
 
@@ -81,7 +84,8 @@ def truth_table(
                 rows.append((video, str(note["label"]), float(start), float(end), 1.0))
     except (KeyError, TypeError, ValueError, AttributeError):
         raise InputError(
-            "not_ground_truth", f"{name}: not ActivityNet ground truth: expected database/<id>/annotations/[segment, label]"
+            "not_ground_truth",
+            f"{name}: not ActivityNet ground truth: expected database/<id>/annotations/[segment, label]",
         ) from None
     if not rows:
         wanted = f" in subset '{subset}'" if subset is not None else ""
@@ -103,39 +107,19 @@ def results_table(
                 rows.append((video, str(entry["label"]), float(start), float(end), float(entry["score"])))
     except (KeyError, TypeError, ValueError, AttributeError):
         raise InputError(
-            "not_predictions", f"{name}: not ActivityNet results: expected results/<id>/[label, score, segment]"
+            "not_predictions",
+            f"{name}: not ActivityNet results: expected results/<id>/[label, score, segment]",
         ) from None
     return SegmentTable.of(rows)
 
 
 def results_document(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """ActivityNet results from `vpipe detect` rows ({video_id, segments: [{label, score, start_s, end_s}]})."""
+    """ActivityNet results from rows of `vpipe detect`: video_id, segments of label, score, start_s, end_s."""
     results = {
         str(row["video_id"]): [
-            {"label": s["label"], "score": s["score"], "segment": [s["start_s"], s["end_s"]]} for s in row["segments"]
+            {"label": s["label"], "score": s["score"], "segment": [s["start_s"], s["end_s"]]}
+            for s in row["segments"]
         ]
         for row in rows
     }
     return {"version": RESULTS_VERSION, "results": results, "external_data": {"used": False, "details": ""}}
-
-
-def write_json(path: Path, document: Mapping[str, Any]) -> None:
-    """Writes `document` to `path` atomically: whole or not at all. Raises EnvironmentFault `unwritable_output`."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as out:
-                json.dump(document, out, ensure_ascii=False, indent=1)
-                out.write("\n")
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(beside, 0o666 & ~umask)  # mkstemp makes the file private; a result is an ordinary file
-            os.replace(beside, path)
-        except BaseException:
-            os.unlink(beside)
-            raise
-    except OSError as fault:
-        raise EnvironmentFault(
-            "unwritable_output", f"{path}: cannot be written ({fault.strerror}); choose another place"
-        ) from fault

@@ -1,0 +1,1 @@
+"""From snippet scores to moments: candidates, refinement, scoring, suppression. Numpy only."""

@@ -1,0 +1,1 @@
+"""From video to scores: clip sampling, preprocessing, batched inference, fusion, snippet scores."""

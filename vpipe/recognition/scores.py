@@ -1,0 +1,34 @@
+"""Snippet scores: what a model says about every short stretch of a video, and when that stretch was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class SnippetScores:
+    """Scores of S snippets over C labels, in time order, with the times they belong to.
+
+    A snippet is one clip of the model; snippets overlap and their starts are evenly spaced on the
+    sampling grid:
+
+        grid frames   0  1  2  3  4  5  6  7  8  9 ...        (one every 1/fps s)
+        snippet 0     [-----------c----------]
+        snippet 1           [-----------c----------]          c: centre, between the middle two frames
+    """
+
+    labels: list[str]
+    background: str | None  # the label that means "nothing"; None where the model has none
+    probabilities: np.ndarray  # (S, C) float32, rows add up to 1
+    start_s: np.ndarray  # (S,) float64: time of the first grid frame
+    centre_s: np.ndarray  # (S,) float64: half way between the first and the last grid frame
+    end_s: np.ndarray  # (S,) float64: one grid step after the last grid frame
+    duration_s: float  # of the video
+    frame_times_s: np.ndarray  # (N,) float64: time of every frame of the video, ascending
+
+    def frame_at(self, time_s: np.ndarray) -> np.ndarray:
+        """Index of the first frame at or after each time (N where there is none), int64."""
+        # Times were rounded to microseconds somewhere on the way; half of one is no later frame.
+        return np.searchsorted(self.frame_times_s, np.asarray(time_s) - 5e-7, side="left").astype(np.int64)
