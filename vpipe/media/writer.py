@@ -1,13 +1,14 @@
-"""Writing video: RGB arrays with rational times in, one compressed file out, never half a file under its name."""
+"""Writing video: RGB arrays with rational times in, one file out, and never half a file under its name."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import av
 import numpy as np
@@ -95,10 +96,12 @@ class VideoWriter:
             )
         except (OSError, av.FFmpegError) as error:
             raise _unwritable(self.path, error) from error
-        self._container.flags |= int(av.container.Flags.bitexact.value)
+        self._container.flags |= cast(int, av.container.Flags.bitexact.value)
         self._stream = self._add_stream(codec, crf, preset, dict(options or {}))
 
-    def _add_stream(self, codec: str, crf: int | None, preset: str | None, extra: dict[str, str]) -> VideoStream:
+    def _add_stream(
+        self, codec: str, crf: int | None, preset: str | None, extra: dict[str, str]
+    ) -> VideoStream:
         settings: dict[str, str] = {}
         if codec in X264_FAMILY and preset is not None:
             settings["preset"] = preset
@@ -117,7 +120,7 @@ class VideoWriter:
             context.colorspace = 6  # SMPTE 170M: the matrix that `write` converts with
             context.color_range = 2 if self._pix_fmt.startswith("yuvj") else 1
         stream.time_base = self._time_base
-        return stream  # type: ignore[no-any-return]
+        return cast("VideoStream", stream)
 
     def write(self, rgb: NDArray[np.uint8], time_s: Fraction | None = None) -> None:
         """Append one frame. rgb: uint8 (H, W, 3); time_s: seconds, rising; None: number / fps."""
@@ -180,10 +183,8 @@ class VideoWriter:
 
     def abandon(self) -> None:
         """Give up: close and delete what was written so far."""
-        try:
+        with suppress(OSError, av.FFmpegError):  # the file goes anyway
             self._container.close()
-        except (OSError, av.FFmpegError):
-            pass  # the file goes anyway
         self._temporary.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:

@@ -1,0 +1,174 @@
+"""Opening a video file safely: what may be opened, by which decoder, and what every refusal is called."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from vpipe.errors import InputError
+
+MAX_PIXELS = 8192 * 8192  # of one decoded or scaled frame; larger claims are refused before any allocation
+HEAD_BYTES = 4096
+MAX_TOP_LEVEL_BOXES = 1_000_000
+DECODER_OPTIONS = {"max_pixels": str(MAX_PIXELS)}
+OPEN_OPTIONS = {
+    **DECODER_OPTIONS,  # also holds for the decoders that FFmpeg runs while it looks into the file
+    "protocol_whitelist": "file",  # nothing in a file may reach for the network
+    "pattern_type": "none",  # picture_%03d.jpg is one file, not a sequence
+}
+PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"<MPD")  # they would open other files
+NOT_PICTURES = ("tty",)  # FFmpeg would render a text file as ANSI art
+PICTURE_FORMATS = ("image2", "gif_pipe", "webp_pipe")  # and all other *_pipe
+
+
+def display_name(path: str | os.PathLike[str]) -> str:
+    """The path as one line of valid UTF-8: other bytes and control characters are escaped."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def read_head(path: str | os.PathLike[str]) -> bytes:
+    """The first bytes of a regular, readable, non-empty file. Opens nothing else: a fifo would hang.
+
+    Raises InputError: not_found, is_directory, not_regular_file, no_permission, os_error, empty_file.
+    """
+    name = display_name(path)
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise InputError("is_directory", f"{name}: is a directory: give a video file")
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError("not_regular_file", f"{name}: is not a regular file (a {_kind(status.st_mode)})")
+        with open(path, "rb") as handle:
+            head = handle.read(HEAD_BYTES)
+    except PermissionError as error:
+        raise InputError("no_permission", f"{name}: {error.strerror}: make it readable") from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError("not_found", f"{name}: {error.strerror}") from error
+    except OSError as error:
+        raise InputError("os_error", f"{name}: {error.strerror or error}") from error
+    except ValueError as error:  # a NUL in the name
+        raise InputError("not_found", f"{name}: {error}") from error
+    if not head:
+        raise InputError("empty_file", f"{name}: the file is empty (0 bytes)")
+    return head
+
+
+def _kind(mode: int) -> str:
+    if stat.S_ISFIFO(mode):
+        return "fifo"
+    return "socket" if stat.S_ISSOCK(mode) else "device"
+
+
+def open_container(path: str | os.PathLike[str]) -> InputContainer:
+    """Open a file for reading; the caller closes it.
+
+    Raises InputError: those of `read_head`, not_a_video, incomplete_file, too_many_pixels.
+    """
+    head = read_head(path)
+    name = display_name(path)
+    if head.lstrip().startswith(PLAYLISTS) or b"<MPD" in head[:1024]:
+        raise InputError("not_a_video", f"{name}: is a playlist: give the video files themselves")
+    refuse_size(path, *declared_size(head))
+    try:
+        # `file:` and an absolute path: no name can be taken for a protocol.
+        container = av.open(
+            f"file:{os.path.abspath(path)}", "r", options=dict(OPEN_OPTIONS), metadata_errors="replace"
+        )
+    except (av.FFmpegError, ValueError) as error:
+        if is_bmff(head) and not walk_boxes(path)[0]:
+            raise InputError(
+                "incomplete_file",
+                f"{name}: incomplete file: its index (moov) is missing, as after a broken download",
+            ) from error
+        raise InputError("not_a_video", f"{name}: is not a readable video") from error
+    if container.format.name in NOT_PICTURES:
+        container.close()
+        raise InputError("not_a_video", f"{name}: is not a readable video")
+    return container
+
+
+def video_streams(container: InputContainer) -> list[VideoStream]:
+    """The streams that hold moving pictures: cover art (attached pictures) is left out."""
+    still = Disposition.attached_pic | Disposition.timed_thumbnails
+    return [s for s in container.streams.video if s.codec_context is not None and not s.disposition & still]
+
+
+def pick_stream(container: InputContainer, path: str | os.PathLike[str], threads: int) -> VideoStream:
+    """The first video stream, ready to decode. Raises InputError: no_video_stream, too_many_pixels."""
+    streams = video_streams(container)
+    if not streams:
+        raise InputError("no_video_stream", f"{display_name(path)}: holds no video stream")
+    stream = streams[0]
+    refuse_size(path, stream.width or 0, stream.height or 0)
+    context = stream.codec_context
+    context.options = dict(DECODER_OPTIONS)
+    context.thread_count = threads
+    if threads > 1:
+        context.thread_type = "AUTO"
+    return stream
+
+
+def refuse_size(path: str | os.PathLike[str], width: int, height: int) -> None:
+    """Raise InputError too_many_pixels where a frame of this size is over the limit."""
+    if width * height > MAX_PIXELS:
+        raise InputError(
+            "too_many_pixels",
+            f"{display_name(path)}: frames of {width}x{height} are over the limit of {MAX_PIXELS} pixels",
+        )
+
+
+def declared_size(head: bytes) -> tuple[int, int]:
+    """Width and height that a GIF or Y4M header claims, which FFmpeg itself stumbles over; else (0, 0)."""
+    if head[:4] == b"GIF8":
+        return int.from_bytes(head[6:8], "little"), int.from_bytes(head[8:10], "little")
+    if head.startswith(b"YUV4MPEG2"):
+        fields = dict(re.findall(rb" ([WH])(\d{1,9})", head.split(b"\n", 1)[0]))
+        return int(fields.get(b"W", 0)), int(fields.get(b"H", 0))
+    return 0, 0
+
+
+def is_bmff(head: bytes) -> bool:
+    """Whether a file begins like MP4 or QuickTime."""
+    return head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
+
+
+def walk_boxes(path: str | os.PathLike[str]) -> tuple[bool, int]:
+    """For an MP4 or QuickTime file: whether a whole moov box is there, and how many bytes its end lacks."""
+    size = Path(path).stat().st_size
+    found, position = False, 0
+    with open(path, "rb") as handle:
+        for _ in range(MAX_TOP_LEVEL_BOXES):
+            handle.seek(position)
+            header = handle.read(16)
+            if len(header) < 8:
+                break
+            length = int.from_bytes(header[:4], "big")
+            if length == 1 and len(header) == 16:
+                length = int.from_bytes(header[8:16], "big")
+            if length == 0:  # up to the end of the file
+                length = size - position
+            found = found or (header[4:8] == b"moov" and position + length <= size)
+            if length < 8:
+                break
+            position += length
+            if position >= size:
+                break
+    return found, max(0, position - size)
+
+
+def missing_bytes(path: str | os.PathLike[str], head: bytes) -> int:
+    """Bytes that the container says should follow the end of the file: the mark of a truncated MP4 or AVI."""
+    if is_bmff(head):
+        return walk_boxes(path)[1]
+    if head[:4] == b"RIFF":
+        # One RIFF chunk of at most 2 GiB; OpenDML files go on in further chunks.
+        return max(0, int.from_bytes(head[4:8], "little") + 8 - os.stat(path).st_size)
+    return 0

@@ -1,0 +1,374 @@
+"""FrameSource: every way to read frames, all of which agree on which frame is which and when it is shown."""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import groupby, pairwise
+from math import floor
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from vpipe.errors import InputError, Warning_
+from vpipe.media.convert import Color, Converter, scaled_size
+from vpipe.media.decode import DecodeCounts, decode_frames
+from vpipe.media.opening import display_name, open_container, pick_stream, refuse_size
+from vpipe.media.probe import VideoInfo, probe
+from vpipe.media.timeline import (
+    EXACT_BUDGET_PX,
+    PacketScan,
+    Timeline,
+    first_tick,
+    scan_packets,
+    timeline_by_decoding,
+    timeline_from_packets,
+)
+from vpipe.timeline import seconds
+
+SEEK_GAIN = 8  # frames that a jump to a keyframe must save
+END_TOLERANCE_S = 0.5  # headers round, and sound may be a little longer
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One decoded frame as plain data.
+
+    index: 0-based. time_s: seconds since the first frame. pts: as stored. image: uint8 (H, W, 3) RGB or
+    (H, W) gray, C-contiguous. damaged: the decoder repaired it, or data right before it was lost.
+    """
+
+    index: int
+    time_s: Fraction
+    pts: int | None
+    image: NDArray[np.uint8]
+    damaged: bool = False
+
+
+@dataclass(frozen=True)
+class _Raw:
+    """A frame before conversion; never leaves this module."""
+
+    index: int
+    time_s: Fraction
+    pts: int | None
+    picture: av.VideoFrame
+    damaged: bool
+
+
+class _Mismatch(Exception):
+    """Sparse access met something else than the index promised."""
+
+
+class FrameSource:
+    """Frames of one video file, upright, scaled in the decoder's own scaler.
+
+    short_side_px: scale so that the shorter side has this many pixels. size: (width, height) to stretch to.
+    color: "rgb" or "gray". threads: of the decoder; 1 costs the least CPU on small frames.
+
+    Frames are numbered as decoded, and a frame's time is its PTS minus the first PTS; index / rate only where
+    PTS are missing or do not rise, with the warning `times_from_index`. Every method opens the file anew, so
+    any number of iterators may live side by side. `warnings` grows as decoding reports.
+
+    Raises InputError as `probe` does, and too_many_pixels for an absurd output size.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        short_side_px: int | None = None,
+        size: tuple[int, int] | None = None,
+        color: Color = "rgb",
+        threads: int = 1,
+    ) -> None:
+        if short_side_px is not None and size is not None:
+            raise ValueError("give short_side_px or size, not both")
+        self.path = path
+        self.info: VideoInfo = probe(path)
+        self.output_size = (self.info.width, self.info.height)
+        if short_side_px is not None:
+            self.output_size = scaled_size(*self.output_size, short_side_px)
+        elif size is not None:
+            self.output_size = size
+        refuse_size(path, *self.output_size)
+        self._color: Color = color
+        self._threads = threads
+        self._scan: PacketScan | None = None
+        self._timeline: Timeline | None = None
+        self._warnings: dict[str, Warning_] = {warning.code: warning for warning in self.info.warnings}
+
+    @property
+    def warnings(self) -> list[Warning_]:
+        """What is known by now that a user should know."""
+        return list(self._warnings.values())
+
+    # Times
+
+    def timeline(self) -> Timeline:
+        """Times of all frames. Reads all packets; decodes everything where packets cannot be trusted, or
+        where the video is so short that counting what really decodes costs nothing."""
+        if self._timeline is None:
+            scan = self._packet_scan()
+            pixels = len(scan.pts) * self.info.width * self.info.height
+            if scan.safe and pixels > EXACT_BUDGET_PX:
+                self._timeline = timeline_from_packets(scan, self.info)
+            else:
+                self._timeline = self._decoded_timeline()
+        return self._timeline
+
+    def grid(self, fps: Fraction | None) -> list[int]:
+        """Frame index shown at k / fps for k = 0 .. floor(last time x fps); None: every frame once."""
+        return self.timeline().grid(fps)
+
+    def require_motion(self) -> None:
+        """Raise InputError no_motion for a still picture or a single frame."""
+        if self.info.is_image:
+            raise InputError("no_motion", f"{display_name(self.path)}: a single image: no motion to see")
+        if len(self.timeline()) < 2:
+            raise InputError("no_motion", f"{display_name(self.path)}: 1 frame: no motion to see")
+
+    def _packet_scan(self) -> PacketScan:
+        if self._scan is None:
+            self._scan = scan_packets(self.path, self.info)
+        return self._scan
+
+    def _decoded_timeline(self) -> Timeline:
+        counts = DecodeCounts()
+        timeline = timeline_by_decoding(
+            self.path, self.info, trusted=self._packet_scan().safe, threads=self._threads, counts=counts
+        )
+        if not len(timeline):
+            raise InputError("no_decodable_frame", f"{display_name(self.path)}: no decodable frame")
+        self._report_damage(counts)
+        self._report_end(counts, timeline.duration_s)
+        if timeline.from_index:
+            self._report_index_times()
+        return timeline
+
+    # Frames in order
+
+    def frames(self, start_s: Fraction | None = None, end_s: Fraction | None = None) -> Iterator[Frame]:
+        """Every frame with start_s <= time < end_s, in order."""
+        if start_s is not None and start_s > 0:
+            times = self.timeline().times
+            stop = len(times) if end_s is None else bisect_left(times, end_s)
+            yield from self.select(range(bisect_left(times, start_s), stop))
+            return
+        convert = self._converter()
+        for raw in self._walk():
+            if end_s is not None and raw.time_s >= end_s:
+                return
+            yield _finish(raw, convert)
+
+    def resample(
+        self, fps: Fraction, start_s: Fraction | None = None, end_s: Fraction | None = None
+    ) -> Iterator[tuple[int, Frame]]:
+        """(k, frame shown at k / fps) for start_s <= k / fps < end_s, decoding once and in order.
+
+        The same frames as `grid`: the last one whose time is <= k / fps. Memory stays flat. One Frame may
+        come for several k.
+        """
+        k = 0 if start_s is None else max(0, first_tick(start_s, fps))
+        stop = None if end_s is None else first_tick(end_s, fps)
+        if k > 0:
+            ticks = self.grid(fps)[k:stop]
+            yield from enumerate(self.select(ticks), start=k)
+            return
+        convert = self._converter()
+        held: _Raw | None = None
+        for raw in self._walk():
+            if held is not None:
+                until = first_tick(raw.time_s, fps)
+                yield from _repeat(held, k, until if stop is None else min(until, stop), convert)
+                k = max(k, until)
+            if stop is not None and k >= stop:
+                return
+            held = raw
+        if held is not None:
+            until = floor(held.time_s * fps) + 1
+            yield from _repeat(held, k, until if stop is None else min(until, stop), convert)
+
+    def _walk(self) -> Iterator[_Raw]:
+        """Decode in order from the first frame, with times that agree with `timeline`."""
+        if self._timeline is None and not self._packet_scan().safe:
+            self._timeline = self._decoded_timeline()  # only a look at all PTS tells which times hold
+        from_index = self._timeline is not None and self._timeline.from_index
+        unit = self.info.time_base
+        counts = DecodeCounts()
+        index, origin, time_s = 0, None, Fraction(0)
+        try:
+            with open_container(self.path) as container:
+                stream = pick_stream(container, self.path, self._threads)
+                for picture, damaged in decode_frames(container, stream, counts):
+                    if from_index:
+                        time_s = index / self.info.rate
+                    elif picture.pts is not None:
+                        origin = picture.pts if origin is None else origin
+                        time_s = max(time_s, (picture.pts - origin) * unit)
+                    self._report_size(picture)
+                    yield _Raw(index, time_s, picture.pts, picture, damaged)
+                    index += 1
+        finally:
+            self._report_damage(counts)
+        self._report_end(counts, time_s + 1 / self.info.rate)
+
+    # Chosen frames
+
+    def select(self, indices: Sequence[int]) -> Iterator[Frame]:
+        """One frame for each of the ascending `indices` of `timeline`, converting only those.
+
+        Jumps to keyframes where that is safe and saves work, and checks every PTS on the way; at the first
+        disagreement it goes back to decoding in order. Where frames are lost to damage that the timeline did
+        not know of, the frame shown at that time takes the place, marked damaged.
+
+        Raises ValueError for indices that do not ascend or are out of range.
+        """
+        timeline = self.timeline()
+        if not indices:
+            return
+        if any(b < a for a, b in pairwise(indices)):
+            raise ValueError("indices must ascend")
+        if indices[0] < 0 or indices[-1] >= len(timeline):
+            raise ValueError(f"indices must be in 0..{len(timeline) - 1}")
+        convert = self._converter()
+        done = 0
+        try:
+            for raw in self._jump(indices, timeline):
+                frame = _finish(raw, convert)
+                while done < len(indices) and indices[done] == raw.index:
+                    yield frame
+                    done += 1
+        except _Mismatch:
+            yield from self._select_in_order(indices[done:], timeline, convert)
+
+    def _jump(self, targets: Sequence[int], timeline: Timeline) -> Iterator[_Raw]:
+        """The target frames by way of the keyframe index. Raises _Mismatch when it does not hold."""
+        scan = self._packet_scan()
+        if not scan.safe or len(scan.pts) != len(timeline):
+            raise _Mismatch
+        with open_container(self.path) as container:
+            stream = pick_stream(container, self.path, self._threads)
+            decoded = decode_frames(container, stream, DecodeCounts())
+            position = 0  # the index that comes next
+            for target, _ in groupby(targets):
+                key = scan.keys[bisect_right(scan.keys, target) - 1]
+                if key - position >= SEEK_GAIN:
+                    decoded.close()
+                    try:
+                        container.seek(scan.pts[key], stream=stream)
+                    except av.FFmpegError:
+                        raise _Mismatch from None
+                    decoded = decode_frames(container, stream, DecodeCounts())
+                    position = key
+                for picture, damaged in decoded:
+                    if picture.pts is None:
+                        raise _Mismatch
+                    if picture.pts < scan.pts[position]:
+                        continue  # from before the keyframe: a jump lands early, or leading pictures
+                    if picture.pts != scan.pts[position] or damaged:
+                        raise _Mismatch
+                    position += 1
+                    if position > target:
+                        self._report_size(picture)
+                        yield _Raw(target, timeline.times[target], picture.pts, picture, False)
+                        break
+                else:
+                    raise _Mismatch
+
+    def _select_in_order(
+        self, targets: Sequence[int], timeline: Timeline, convert: Converter
+    ) -> Iterator[Frame]:
+        """The target frames by decoding everything; by time where the timeline was not counted."""
+        done = 0
+        held: _Raw | None = None
+        for raw in self._walk():
+            if held is not None:
+                until = raw.index if timeline.exact else bisect_left(timeline.times, _clock(raw, timeline))
+                stop = bisect_left(targets, until, lo=done)
+                yield from self._stand_in(held, targets[done:stop], timeline, convert)
+                done = stop
+                if done == len(targets):
+                    return
+            held = raw
+        if held is not None:
+            yield from self._stand_in(held, targets[done:], timeline, convert)
+
+    def _stand_in(
+        self, held: _Raw, targets: Sequence[int], timeline: Timeline, convert: Converter
+    ) -> Iterator[Frame]:
+        """`held` for each target; damaged where it is not the very frame."""
+        if not targets:
+            return
+        image = convert(held.picture)
+        for target in targets:
+            same = held.index == target if timeline.exact else held.pts == timeline.pts[target]
+            yield Frame(target, timeline.times[target], held.pts, image, held.damaged or not same)
+
+    # Reports
+
+    def _converter(self) -> Converter:
+        return Converter(self.output_size, self._color, self.info.orientation)
+
+    def _warn(self, code: str, message: str, numbers: dict[str, int | float | str]) -> None:
+        self._warnings[code] = Warning_(code, message, numbers)
+
+    def _report_size(self, picture: av.VideoFrame) -> None:
+        width, height = picture.width, picture.height
+        if self.info.orientation.transpose:
+            width, height = height, width
+        first = (self.info.width, self.info.height)
+        if (width, height) != first and "resolution_changed" not in self._warnings:
+            text = f"changes from {first[0]}x{first[1]} to {width}x{height}: resized to the first size"
+            self._warn("resolution_changed", text, {"width": width, "height": height})
+
+    def _report_index_times(self) -> None:
+        rate = self.info.rate
+        text = f"times are missing or do not rise: frame number / {rate} is used instead"
+        self._warn("times_from_index", text, {"fps": float(rate)})
+
+    def _report_damage(self, counts: DecodeCounts) -> None:
+        if not counts.damaged and not counts.errors:
+            return
+        text = f"{counts.damaged} of {counts.frames} frames are damaged, {counts.errors} packets unreadable"
+        self._warn(
+            "damaged_frames",
+            text,
+            {"damaged": counts.damaged, "unreadable_packets": counts.errors, "decoded": counts.frames},
+        )
+
+    def _report_end(self, counts: DecodeCounts, end_s: Fraction) -> None:
+        """Compare a pass that reached the end with what the header declares."""
+        declared = self.info.declared_frames
+        declared_s = self.info.declared_duration_s
+        if declared is not None:
+            if counts.frames != declared - counts.discarded:
+                ends = "ends early: " if counts.frames < declared else ""
+                text = f"{ends}{counts.frames} frames decode where the header declares {declared}"
+                self._warn("frame_count", text, {"decoded": counts.frames, "declared": declared})
+        elif declared_s is not None and float(end_s) + END_TOLERANCE_S < declared_s - self.info.start_s:
+            text = f"ends early: {seconds(end_s)} s decode where the header declares {seconds(declared_s)} s"
+            self._warn("ends_early", text, {"decoded_s": seconds(end_s), "declared_s": seconds(declared_s)})
+
+
+def _clock(raw: _Raw, timeline: Timeline) -> Fraction:
+    """A frame's time counted from the timeline's first frame, which may itself be lost."""
+    if raw.pts is None:
+        return raw.time_s
+    return (raw.pts - (timeline.pts[0] or 0)) * timeline.times.unit
+
+
+def _finish(raw: _Raw, convert: Converter) -> Frame:
+    return Frame(raw.index, raw.time_s, raw.pts, convert(raw.picture), raw.damaged)
+
+
+def _repeat(held: _Raw, start: int, stop: int, convert: Converter) -> Iterator[tuple[int, Frame]]:
+    """(k, frame) for k in start .. stop-1; converts only if there is any."""
+    if start < stop:
+        frame = _finish(held, convert)
+        for k in range(start, stop):
+            yield k, frame

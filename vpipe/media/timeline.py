@@ -1,0 +1,207 @@
+"""When each frame is shown: from packets where that is safe, else by decoding the whole stream once."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from math import ceil, floor
+from typing import overload
+
+from vpipe.media.decode import DecodeCounts, decode_frames, read_packets
+from vpipe.media.opening import open_container, pick_stream
+from vpipe.media.probe import VideoInfo
+
+# Containers and codecs in which one packet is one shown frame with a PTS of its own.
+INDEXED_CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+INDEXED_CODECS = ("h264", "hevc", "vp9", "av1", "mjpeg", "ffv1", "prores", "dnxhd")
+# Short videos are decoded for their timeline all the same, about 0.2 s: only decoding shows lost frames.
+EXACT_BUDGET_PX = 64_000_000
+
+
+class Times(Sequence[Fraction]):
+    """Seconds of each frame, the first at 0, as a sequence that keeps 8 bytes a frame.
+
+    ticks: non-decreasing integers; unit: seconds per tick.
+    """
+
+    def __init__(self, ticks: Sequence[int], unit: Fraction) -> None:
+        self.ticks = ticks
+        self.unit = unit
+
+    def __len__(self) -> int:
+        return len(self.ticks)
+
+    @overload
+    def __getitem__(self, index: int) -> Fraction: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Fraction]: ...
+    def __getitem__(self, index: int | slice) -> Fraction | list[Fraction]:
+        if isinstance(index, slice):
+            return [self._at(tick) for tick in self.ticks[index]]
+        return self._at(self.ticks[index])
+
+    def __iter__(self) -> Iterator[Fraction]:
+        return map(self._at, self.ticks)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence):
+            return NotImplemented
+        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _at(self, tick: int) -> Fraction:
+        return (tick - self.ticks[0]) * self.unit
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The times of all frames of a stream.
+
+    times: seconds from the first frame, non-decreasing. pts: as stored, None where missing.
+    exact: counted by decoding; False: taken from the packets, so that damage may still take frames away.
+    last_duration_s: how long the last frame stays, seconds.
+    from_index: times are index / rate, because PTS are missing or do not rise.
+    """
+
+    times: Times
+    pts: Sequence[int | None]
+    exact: bool
+    last_duration_s: Fraction
+    from_index: bool = False
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    @property
+    def duration_s(self) -> Fraction:
+        """From the first frame to the end of the last, seconds."""
+        return self.times[-1] + self.last_duration_s
+
+    @property
+    def variable_rate(self) -> bool:
+        """Whether frame intervals differ by more than the rounding of the container's clock."""
+        gaps = [b - a for a, b in pairwise(self.times.ticks)]
+        return bool(gaps) and max(gaps) - min(gaps) > max(2, min(gaps) // 20)
+
+    def grid(self, fps: Fraction | None) -> list[int]:
+        """The frame shown at k / fps for k = 0 .. floor(last time x fps); None: every frame once.
+
+        That is the last frame whose time is <= k / fps, so frames repeat or are left out.
+        """
+        if fps is None:
+            return list(range(len(self)))
+        shown: list[int] = []
+        for index, time in enumerate(self.times):
+            first = first_tick(time, fps)
+            if index and first > len(shown):
+                shown.extend([index - 1] * (first - len(shown)))
+        shown.extend([len(self) - 1] * (floor(self.times[-1] * fps) + 1 - len(shown)))
+        return shown
+
+
+def first_tick(time_s: Fraction, fps: Fraction) -> int:
+    """The first k with k / fps >= time: where a frame of this time can first be shown."""
+    return ceil(time_s * fps)
+
+
+@dataclass(frozen=True)
+class PacketScan:
+    """All packets of a stream, read without decoding.
+
+    pts: ascending; keys: positions in pts where decoding may start; safe: whether one packet is one frame
+    and the index may be used.
+    """
+
+    pts: array[int]
+    keys: list[int]
+    safe: bool
+    last_duration: int  # in time base units; 0 where unknown
+    discarded: int
+    packets: int
+
+
+def scan_packets(path: str | os.PathLike[str], info: VideoInfo) -> PacketScan:
+    """Read all packets. Unsafe: PTS missing, repeated or negative, an edit list that hides frames, damage,
+    a container or codec in which packets and frames differ."""
+    counts = DecodeCounts()
+    pts: list[int] = []
+    keys: list[int] = []
+    last_duration = 0
+    top = -(1 << 63)  # the latest PTS so far
+    safe = info.container in INDEXED_CONTAINERS and info.codec in INDEXED_CODECS
+    with open_container(path) as container:
+        stream = pick_stream(container, path, threads=1)
+        for packet in read_packets(container, stream, counts):
+            if packet.size == 0:
+                safe = safe and packet.pts is None  # the flush at the end has none
+                continue
+            if packet.pts is None or packet.is_corrupt or packet.is_discard:
+                safe = False
+                continue
+            if packet.is_keyframe:
+                keys.append(packet.pts)
+            if packet.pts >= top:
+                top, last_duration = packet.pts, packet.duration or 0
+            pts.append(packet.pts)
+    pts.sort()
+    rising = all(a < b for a, b in pairwise(pts))
+    safe = safe and rising and bool(pts) and pts[0] >= 0 and bool(keys) and min(keys) == pts[0]
+    safe = safe and counts.errors == 0
+    positions = {value: index for index, value in enumerate(pts)} if safe else {}
+    return PacketScan(
+        pts=array("q", pts),
+        keys=sorted(positions[key] for key in keys) if safe else [],
+        safe=safe,
+        last_duration=last_duration,
+        discarded=counts.discarded,
+        packets=counts.packets,
+    )
+
+
+def timeline_from_packets(scan: PacketScan, info: VideoInfo) -> Timeline:
+    """The timeline of a safe scan."""
+    times = Times(scan.pts, info.time_base)
+    return Timeline(times, scan.pts, False, _last_duration(times, scan.last_duration * info.time_base, info))
+
+
+def timeline_by_decoding(
+    path: str | os.PathLike[str], info: VideoInfo, *, trusted: bool, threads: int, counts: DecodeCounts
+) -> Timeline:
+    """Decode every frame for its time, converting none.
+
+    trusted: the container stores a rising PTS for every frame, so that a step back is damage and the time
+    stays; otherwise times become index / rate where a PTS is missing or does not rise.
+    """
+    pts: list[int | None] = []
+    last_duration = Fraction(0)
+    with open_container(path) as container:
+        stream = pick_stream(container, path, threads)
+        for frame, _ in decode_frames(container, stream, counts):
+            pts.append(frame.pts)
+            last_duration = (frame.duration or 0) * info.time_base
+    known = [value for value in pts if value is not None]
+    if trusted and known:
+        ticks = array("q", [known[0]])
+        for value in pts[1:]:
+            ticks.append(ticks[-1] if value is None else max(ticks[-1], value))
+        times = Times(ticks, info.time_base)
+    elif len(known) == len(pts) and all(a < b for a, b in pairwise(known)):
+        times = Times(array("q", known), info.time_base)
+    else:
+        times = Times(range(len(pts)), 1 / info.rate)
+        return Timeline(times, pts, True, 1 / info.rate, from_index=True)
+    return Timeline(times, pts, True, _last_duration(times, last_duration, info))
+
+
+def _last_duration(times: Times, stored: Fraction, info: VideoInfo) -> Fraction:
+    """How long the last frame stays: as stored, else as long as the one before it, else 1 / rate."""
+    if stored > 0:
+        return stored
+    if len(times) > 1 and times[-1] > times[-2]:
+        return times[-1] - times[-2]
+    return 1 / info.rate
