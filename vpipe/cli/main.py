@@ -138,7 +138,9 @@ def main() -> NoReturn:
 
 
 def _run(arguments: list[str]) -> int:
-    command = typer.main.get_command(app)
+    command = _quiet_help(typer.main.get_command(app))
+    for param in command.params:
+        param.allow_from_autoenv = False  # VPIPE_VERSION and the like are no flags
     try:
         return command.main(arguments, prog_name="vpipe", standalone_mode=False) or 0
     except ClosedPipe:

@@ -1,0 +1,64 @@
+"""`vpipe models list|info`: which models there are, and what is in a weight file."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from vpipe.cli.options import Json, new_app
+from vpipe.cli.output import dump, one_line, write_stdout
+
+app = new_app(help="List models and show what is in a weight file.")
+
+
+@app.command("list")
+def list_models(json: Json = False) -> None:
+    """The packaged models, one a line: name, streams, labels, parameters."""
+    from vpipe.models import DEFAULT_MODEL, load_model, packaged_models  # here: torch takes a second
+
+    infos = [load_model(name).info() for name in packaged_models()]
+    if json:
+        write_stdout(dump({"schema": "vpipe.models/1", "default": DEFAULT_MODEL, "models": infos}) + "\n")
+        return
+    rows = [
+        (
+            info["name"] + (" (default)" if info["name"] == DEFAULT_MODEL else ""),
+            " + ".join(f"{stream['modality']} {stream['architecture']}" for stream in info["streams"]),
+            f"{len(info['labels'])} labels",
+            f"{sum(stream['parameters'] for stream in info['streams']) / 1e6:.2f} M parameters",
+        )
+        for info in infos
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)] if rows else []
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        write_stdout("  ".join(cells).rstrip() + "\n")
+
+
+@app.command()
+def info(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A packaged model's name or a weight file.")],
+    json: Json = False,
+) -> None:
+    """What a model is: source, licence, labels, and what each of its streams expects."""
+    from vpipe.models import load_model  # here: torch takes a second
+
+    found = load_model(model).info()
+    if json:
+        write_stdout(dump({"schema": "vpipe.model/1", **found}) + "\n")
+        return
+    lines = [f"{key}: {_plainly(value)}" for key, value in found.items() if key != "streams"]
+    for number, stream in enumerate(found["streams"], start=1):
+        lines.append(f"stream {number}:")
+        lines += [f"  {key}: {_plainly(value)}" for key, value in stream.items()]
+    write_stdout("".join(one_line(line) + "\n" for line in lines))
+
+
+def _plainly(value: Any) -> str:
+    """A value as people read it: lists by commas, tables as key=value."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={_plainly(item)}" for key, item in value.items()) or "none"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_plainly(item) for item in value) or "none"
+    return "none" if value is None else str(value)
