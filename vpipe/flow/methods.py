@@ -26,7 +26,7 @@ _FARNEBACK_PRESETS = {
     "accurate": (0.5, 6, 21, 5, 7, 1.5),
     "fast": (0.5, 3, 15, 1, 5, 1.1),
 }
-_MIN_SIDE_PX = 16
+MIN_SIDE_PX = 16
 
 _mine = threading.local()
 _cv2: Any = cv2  # the wheel's type stubs leave out the flow factories
@@ -63,9 +63,9 @@ def _checked(image: npt.NDArray[Any], which: str) -> npt.NDArray[np.uint8]:
         raise FlowInputError("flow_bad_shape", f"the {which} picture is {shape}: give a gray array (H, W)")
     if image.size == 0:
         raise FlowInputError("flow_empty", f"the {which} picture is empty: {image.shape}")
-    if min(image.shape) < _MIN_SIDE_PX:
+    if min(image.shape) < MIN_SIDE_PX:
         raise FlowInputError(
-            "flow_too_small", f"the {which} picture {image.shape} has a side under {_MIN_SIDE_PX} px"
+            "flow_too_small", f"the {which} picture {image.shape} has a side under {MIN_SIDE_PX} px"
         )
     if image.dtype == np.uint8:
         return np.ascontiguousarray(image)

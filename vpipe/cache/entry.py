@@ -1,0 +1,377 @@
+"""One video's flow under one recipe: what is there of it, what must be computed, and reading it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vpipe import threads
+from vpipe.cache import parts
+from vpipe.cache.claims import Claim, ClaimLost, claimed
+from vpipe.cache.files import cache_faults, fsync_dir
+from vpipe.cache.keys import DECODE_RECIPE
+from vpipe.cache.pipeline import compute_records
+from vpipe.cache.plan import open_source, plan_grid
+from vpipe.cache.records import DamagedFile, Grid, Record, decode
+from vpipe.cache.sealed import SealedFile, write_sealed
+from vpipe.errors import InputError, Warning_
+from vpipe.flow.params import FlowParams
+from vpipe.flow.quantise import Storage
+from vpipe.media.opening import display_name
+from vpipe.media.source import FrameSource
+
+# A part is written when it is full, large or old: what a kill can cost is bounded in memory and in time.
+_PART_BYTES = 16 << 20
+_PART_AGE_S = 15.0
+_CLIPPED_WARNING = 0.01
+
+_log = logging.getLogger("vpipe.cache")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Of `pairs` flows asked for, `computed` were computed now and `reused` were there."""
+
+    pairs: int
+    computed: int
+    reused: int
+
+
+class FlowEntry:
+    """Made by `FlowCache.entry`. Not for use by several threads at once; several processes may."""
+
+    def __init__(
+        self, root: Path, key: str, digest: str, video: Path, params: FlowParams, storage: Storage
+    ) -> None:
+        self.root, self.key, self.video, self.params, self.storage = root, key, video, params, storage
+        self._digest = digest
+        self._name = f"{key}.{storage.name}"
+        self._sealed_path, self._work = entry_paths(root, key, storage)
+        self._sealed_file: SealedFile | None = None
+        self._planned: Grid | None = None
+        self._source: FrameSource | None = None
+        self._damage: list[Warning_] = []
+        self._seen: list[tuple[bool, float]] = []
+
+    # What it is
+
+    @property
+    def path(self) -> Path | None:
+        """The sealed file; None while flows are missing."""
+        return self._sealed_path if self._sealed_path.exists() else None
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Decoded frame (0-based) of each of the n grid frames; flow k goes from grid frame k to k+1."""
+        return self._grid().frame_index
+
+    @property
+    def times(self) -> tuple[Fraction, ...]:
+        """Seconds since the first frame, of each of the n grid frames."""
+        return self._grid().times
+
+    @property
+    def pairs(self) -> int:
+        """The number of flows, n-1; 0 where the video is shorter than a step of the grid."""
+        return self._grid().pairs
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the flow."""
+        return self._grid().size
+
+    @property
+    def source(self) -> Mapping[str, Any]:
+        """The manifest's `source`: sha256, codec, width, height, rotation, frames, duration_s, warnings."""
+        return self._grid().source
+
+    @property
+    def warnings(self) -> list[Warning_]:
+        """What decoding, and the flows ensured so far, give reason to say."""
+        said = [
+            Warning_(w["code"], w["message"], {k: v for k, v in w.items() if k not in ("code", "message")})
+            for w in self.source["warnings"]
+        ]
+        if self._source is not None:  # decoding says more than the plan knew
+            said = self._source.warnings
+        invalid = sum(not valid for valid, _ in self._seen)
+        if invalid:
+            text = f"{invalid} of {len(self._seen)} flows touch a damaged frame: zero and marked invalid"
+            said.append(Warning_("invalid_flows", text, {"flows": invalid}))
+        clipped = sum(part for _, part in self._seen) / max(1, len(self._seen))
+        if clipped > _CLIPPED_WARNING:
+            bound = self.storage.bound_px
+            text = (
+                f"{clipped:.1%} of the flow is faster than the bound of {bound:g} px and was clipped to it: "
+                f"use --bound {2 * bound:g} or --storage high"
+            )
+            said.append(Warning_("flow_clipped", text, {"clipped": round(clipped, 6), "bound_px": bound}))
+        return said + self._damage
+
+    def _grid(self) -> Grid:
+        if self._planned is None:
+            with contextlib.suppress(DamagedFile):
+                sealed = self._open_sealed()
+                self._planned = sealed.grid if sealed else None
+        if self._planned is None:
+            self._planned = plan_grid(self._frames(), self.params, self._digest)
+        return self._planned
+
+    def _frames(self) -> FrameSource:
+        if self._source is None:
+            self._source = open_source(self.video, self.params, threads=threads.jobs())
+        return self._source
+
+    # Computing
+
+    def ensure(
+        self,
+        pairs: Sequence[int] | None = None,
+        *,
+        jobs: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Counts:
+        """Have the flows `pairs` (None: all, sealed) in the cache, verified; compute those that are not.
+
+        `progress(done, total)` is told of those that had to be computed. Waits where another process works on
+        the same entry. Raises InputError (no_motion where all are asked for and the video is shorter than a
+        step of the grid), EnvironmentFault (disk_full, cache_unwritable), ValueError for a pair out of range.
+        """
+        wanted = self._checked(pairs)
+        if pairs is None and not wanted:
+            raise InputError(
+                "no_motion",
+                f"{display_name(self.video)}: {self.source['duration_s']} s is shorter than a step at "
+                f"{self.params.fps} fps: use --fps native",
+            )
+        computed = 0
+        while True:
+            sealed, missing = self._look(wanted)
+            if not missing and (sealed or len(wanted) < self.pairs):
+                break
+            with contextlib.suppress(ClaimLost), self._claim() as claim:
+                work = self._complete(claim, wanted, jobs or threads.jobs())
+                with contextlib.closing(work):
+                    for count in work:
+                        computed += count
+                        if progress:
+                            progress(computed, max(computed, len(missing)))
+        computed = min(computed, len(wanted))
+        return Counts(len(wanted), computed, len(wanted) - computed)
+
+    def _checked(self, pairs: Sequence[int] | None) -> list[int]:
+        if pairs is None:
+            return list(range(self.pairs))
+        wanted = sorted({int(pair) for pair in pairs})
+        if wanted and not 0 <= wanted[0] <= wanted[-1] < self.pairs:
+            raise ValueError(f"flows {wanted[0]} to {wanted[-1]} of a video with {self.pairs}")
+        return wanted
+
+    def _claim(self) -> contextlib.AbstractContextManager[Claim]:
+        def say() -> None:
+            _log.info("%s: another process computes this flow: waiting for it", display_name(self.video))
+
+        return claimed(self._work, root=self.root, waiting=say)
+
+    def _look(self, wanted: Sequence[int]) -> tuple[bool, list[int]]:
+        """Whether it is sealed, and which of `wanted` are not there or damaged; changes nothing on disk."""
+        try:
+            sealed = self._open_sealed()
+        except DamagedFile:
+            return False, list(wanted)
+        if sealed is not None:
+            self._seen = [(bool(sealed.valid[k]), float(sealed.clipped[k])) for k in wanted]
+            return True, sealed.damaged(wanted)
+        places, _ = parts.find_flows(self._work, self._name)
+        here = [places[pair] for pair in wanted if pair in places]
+        self._seen = [(place.valid, place.clipped) for place in here]
+        try:
+            bad = {place.pair for place in parts.damaged(here)}
+        except FileNotFoundError:  # sealed by another process meanwhile
+            return self._look(wanted)
+        return False, [pair for pair in wanted if pair not in places or pair in bad]
+
+    def _complete(self, claim: Claim, wanted: Sequence[int], jobs: int) -> Generator[int]:
+        """With the claim held: mend, compute what is missing of `wanted`, seal if that was the last of it.
+
+        Yields how many flows were computed since the last time.
+        """
+        with cache_faults(self.root):
+            for path in parts.list_leftovers(self._work):
+                path.unlink()
+            if self._mend_sealed(claim):
+                for path in parts.list_parts(self._work):  # killed between sealing and tidying
+                    path.unlink()
+                return
+            places = self._mend_parts(claim)
+        missing = [pair for pair in wanted if pair not in places]
+        if missing:
+            records = compute_records(
+                self._frames(), self.grid, missing, self.params, self.storage, self.size, jobs=jobs
+            )
+            with contextlib.closing(records):
+                yield from self._write(records, claim)
+        with cache_faults(self.root):
+            self._seal(claim)
+
+    def _write(self, records: Iterator[Record], claim: Claim) -> Iterator[int]:
+        waiting: list[Record] = []
+        since = time.monotonic()
+
+        def flush() -> None:
+            with cache_faults(self.root):
+                if waiting:
+                    parts.write_part(self._work, self._name, waiting, claim)
+                    waiting.clear()
+
+        try:
+            for record in records:
+                if not waiting:
+                    since = time.monotonic()
+                waiting.append(record)
+                large = sum(len(r.blob) for r in waiting) > _PART_BYTES
+                if len(waiting) == parts.MAX_PAIRS or large or time.monotonic() - since > _PART_AGE_S:
+                    flush()
+                yield 1
+        finally:
+            # Also after Ctrl-C or a fault of the video: what was computed is kept.
+            flush()
+
+    def _seal(self, claim: Claim) -> None:
+        """Make the sealed file from the parts, if they hold every flow."""
+        places, _ = parts.find_flows(self._work, self._name)
+        if len(places) < self.pairs:
+            return
+        beside = self._work / f"seal.{claim.token}.tmp"
+        recipe = {
+            "key": self.key,
+            "decode": DECODE_RECIPE,
+            "flow": self.params.to_dict(),
+            "engine": self.params.engine(),
+        }
+        volatile = {
+            "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "host": socket.gethostname(),
+            "file": self.video.name.encode("utf-8", "backslashreplace").decode(),
+        }
+        try:
+            records = (places[pair].load() for pair in range(self.pairs))
+            write_sealed(beside, records, self._grid(), self.storage, recipe, volatile)
+            claim.check()
+            os.rename(beside, self._sealed_path)
+        except DamagedFile:
+            return  # a part rotted since it was looked at: the next look finds it
+        finally:
+            beside.unlink(missing_ok=True)
+        fsync_dir(self._sealed_path.parent)
+        for path in parts.list_parts(self._work):
+            path.unlink()
+
+    # Mending
+
+    def _mend_sealed(self, claim: Claim) -> bool:
+        """Whether there is a whole sealed file. A damaged one is taken apart: what is good becomes parts."""
+        self._forget_sealed()
+        try:
+            sealed = self._open_sealed()
+        except DamagedFile as error:
+            self._report(f"{error}: computed again", {"flows": self.pairs})
+            self._sealed_path.unlink()
+            return False
+        if sealed is None:
+            return False
+        bad = sealed.damaged(range(self.pairs))
+        if not bad:
+            return True
+        self._report(f"{self._sealed_path}: {_flows(bad)} damaged: computed again", {"flows": len(bad)})
+        good = sealed.records(pair for pair in range(self.pairs) if pair not in set(bad))
+        while batch := [record for record, _ in zip(good, range(parts.MAX_PAIRS), strict=False)]:
+            parts.write_part(self._work, self._name, batch, claim)
+        self._forget_sealed()
+        self._sealed_path.unlink()
+        return False
+
+    def _mend_parts(self, claim: Claim) -> dict[int, parts.Place]:
+        """What the parts hold, after taking out what is damaged."""
+        places, broken = parts.find_flows(self._work, self._name)
+        for path in broken:
+            self._report(f"{path}: damaged, its flows are computed again", {})
+            path.unlink()
+        bad = parts.damaged(places.values())
+        if bad:
+            text = f"{self._work}: {_flows([place.pair for place in bad])} damaged: computed again"
+            self._report(text, {"flows": len(bad)})
+            parts.drop_flows(bad, self._work, self._name, claim)
+            places, _ = parts.find_flows(self._work, self._name)
+        return places
+
+    def _report(self, message: str, numbers: dict[str, int | float | str]) -> None:
+        self._damage.append(Warning_("cache_damaged", message, numbers))
+
+    # Reading
+
+    def read(self, pairs: Sequence[int]) -> npt.NDArray[np.float32]:
+        """Flows `pairs`, in the order given, float32 (len(pairs), 2, H, W), px; every checksum verified.
+
+        What is missing or damaged is computed first, as by `ensure`.
+        """
+        wanted = [int(pair) for pair in pairs]
+        self._checked(wanted)
+        width, height = self.size
+        out = np.empty((len(wanted), 2, height, width), np.float32)
+        while wanted:
+            try:
+                for row, codes in enumerate(self._codes(wanted)):
+                    out[row] = self.storage.dequantise(codes)
+                break
+            except (DamagedFile, FileNotFoundError):
+                self._forget_sealed()
+                self.ensure(wanted)
+        return out
+
+    def _codes(self, wanted: Iterable[int]) -> Iterator[npt.NDArray[Any]]:
+        sealed = self._open_sealed()
+        if sealed is not None:
+            yield from (sealed.codes(pair) for pair in wanted)
+            return
+        places, _ = parts.find_flows(self._work, self._name)
+        for pair in wanted:
+            if pair not in places:
+                raise DamagedFile(f"{self._work}: flow {pair}: not there")
+            record, what = places[pair].load(), f"{places[pair].path}: flow {pair}"
+            yield decode(record.blob, record.sha256, self.storage, self.size, what=what)
+
+    def _open_sealed(self) -> SealedFile | None:
+        """The sealed file, kept open; None where there is none. Raises DamagedFile."""
+        if self._sealed_file is None:
+            with contextlib.suppress(FileNotFoundError):
+                sealed = SealedFile(self._sealed_path, self.key)
+                if sealed.storage != self.storage:
+                    raise DamagedFile(f"{self._sealed_path}: another storage than its name says")
+                self._sealed_file = sealed
+        return self._sealed_file
+
+    def _forget_sealed(self) -> None:
+        self._sealed_file = None
+
+
+def entry_paths(root: Path, key: str, storage: Storage) -> tuple[Path, Path]:
+    """The sealed file and the work folder of an entry."""
+    base = root / "flow" / key[:2] / f"{key}.{storage.name}"
+    return base.with_name(f"{base.name}.flow.h5"), base.with_name(f"{base.name}.work")
+
+
+def _flows(pairs: Sequence[int]) -> str:
+    shown = ", ".join(str(pair) for pair in pairs[:5]) + (" ..." if len(pairs) > 5 else "")
+    return f"{'flow' if len(pairs) == 1 else f'{len(pairs)} flows'} ({shown})"

@@ -1,0 +1,59 @@
+"""Writing that survives a crash, and the faults of a cache folder said so that a user can act on them."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vpipe.errors import EnvironmentFault
+
+WAY_OUT = "choose another folder with --cache-dir DIR or VPIPE_CACHE_DIR"
+
+
+def fsync_dir(folder: Path) -> None:
+    """Make renames and removals in `folder` last, where the file system can."""
+    try:
+        fd = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+    except OSError:
+        return
+    try:
+        os.fsync(fd)
+    except OSError:
+        pass
+    finally:
+        os.close(fd)
+
+
+def write_atomic(path: Path, pieces: Iterable[bytes], *, beside: Path) -> None:
+    """Write `path` so that it is whole or absent: into `beside` (same file system), fsync, rename, fsync."""
+    try:
+        with open(beside, "wb") as out:
+            for piece in pieces:
+                out.write(piece)
+            out.flush()
+            os.fsync(out.fileno())
+        os.rename(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    fsync_dir(path.parent)
+
+
+@contextmanager
+def cache_faults(root: Path) -> Iterator[None]:
+    """Turn an OSError met while writing the cache into an EnvironmentFault that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise EnvironmentFault(
+                "disk_full",
+                f"{root}: no space left for the flow cache; what is finished is kept. Free some room and run "
+                f"again to go on, or {WAY_OUT}",
+            ) from error
+        raise EnvironmentFault(
+            "cache_unwritable", f"{root}: cannot write the flow cache ({error.strerror or error}); {WAY_OUT}"
+        ) from error
