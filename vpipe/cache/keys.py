@@ -32,7 +32,7 @@ def entry_key(digest: str, params: FlowParams) -> str:
     recipe = {
         "source": digest,
         "decode": DECODE_RECIPE,
-        "flow": params.to_dict(),
+        "flow": params.canonical_json(),
         "engine": params.engine(),
     }
     return hashlib.sha256(canonical_json(recipe).encode()).hexdigest()

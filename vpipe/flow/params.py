@@ -138,7 +138,10 @@ class FlowParams:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> FlowParams:
-        """The inverse of `to_dict`. Raises UsageError where a field is missing, unknown or out of range."""
+        """The inverse of `to_dict`. Raises UsageError where a field is missing, unknown or out of range.
+
+        For TV-L1 the numbers count, not the name they were once given: recipes outlive presets.
+        """
         try:
             method = values["method"]
             numbers = _NUMBERS if method in TVL1_METHODS else ()
@@ -149,7 +152,7 @@ class FlowParams:
             fps = values["fps"]
             return cls(
                 method=method,
-                preset_name=values["preset"],
+                preset_name=None if numbers else values["preset"],
                 short_side_px=values["short_side_px"],
                 step=values["step"],
                 fps=None if fps is None else Fraction(fps),
@@ -159,8 +162,11 @@ class FlowParams:
             raise UsageError("bad_flow_params", f"not a flow recipe: {error!r}") from None
 
     def canonical_json(self) -> str:
-        """One spelling per recipe: sorted keys, no spaces, ASCII."""
-        return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        """One spelling per recipe: sorted keys, no spaces, ASCII; without the name of TV-L1 numbers."""
+        recipe = self.to_dict()
+        if self.method in TVL1_METHODS:
+            del recipe["preset"]
+        return json.dumps(recipe, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
     def engine(self) -> dict[str, str]:
         """What computes it: {"id", "version"}; for library methods the version holds the library's.
