@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import av
 from av.container import InputContainer
@@ -23,6 +23,9 @@ class DecodeCounts:
     frames: int = 0
     damaged: int = 0  # frames that the decoder repaired, or that follow a packet it refused
     errors: int = 0  # packets refused, and read errors
+    sizes: dict[tuple[int, int], None] = field(
+        default_factory=dict
+    )  # (width, height) as stored, as they came
 
 
 def read_packets(
@@ -70,5 +73,6 @@ def decode_frames(
             damaged = frame.is_corrupt or lost
             lost = False
             counts.frames += 1
+            counts.sizes[frame.width, frame.height] = None
             counts.damaged += damaged
             yield frame, damaged

@@ -26,6 +26,7 @@ from vpipe.media.timeline import (
     first_tick,
     scan_packets,
     timeline_by_decoding,
+    timeline_from_frames,
     timeline_from_packets,
 )
 from vpipe.timeline import seconds
@@ -107,11 +108,21 @@ class FrameSource:
         """What is known by now that a user should know."""
         return list(self._warnings.values())
 
+    @property
+    def partial(self) -> bool:
+        """Whether decoding so far shows that pictures are lost or damaged."""
+        codes = self._warnings.keys()
+        lost = "frame_count" in codes and "truncated_file" in codes
+        return lost or "damaged_frames" in codes or "ends_early" in codes
+
     # Times
 
-    def timeline(self) -> Timeline:
-        """Times of all frames. Reads all packets; decodes everything where packets cannot be trusted, or
-        where the video is so short that counting what really decodes costs nothing."""
+    def timeline(self, *, exact: bool = False) -> Timeline:
+        """Times of all frames. Reads all packets; decodes everything where packets cannot be trusted, where
+        the video is so short that counting what really decodes costs nothing, or where `exact` asks for it.
+        """
+        if exact and (self._timeline is None or not self._timeline.exact):
+            self._timeline = self._decoded_timeline()
         if self._timeline is None:
             scan = self._packet_scan()
             pixels = len(scan.pts) * self.info.width * self.info.height
@@ -144,7 +155,7 @@ class FrameSource:
         )
         if not len(timeline):
             raise InputError("no_decodable_frame", f"{display_name(self.path)}: no decodable frame")
-        self._report_damage(counts)
+        self._report_pass(counts)
         self._report_end(counts, timeline.duration_s)
         if timeline.from_index:
             self._report_index_times()
@@ -152,18 +163,23 @@ class FrameSource:
 
     # Frames in order
 
-    def frames(self, start_s: Fraction | None = None, end_s: Fraction | None = None) -> Iterator[Frame]:
-        """Every frame with start_s <= time < end_s, in order."""
+    def frames(
+        self, start_s: Fraction | None = None, end_s: Fraction | None = None, *, every: int = 1
+    ) -> Iterator[Frame]:
+        """Every frame with start_s <= time < end_s, in order; with `every`, those whose index is a multiple
+        of it, converting no other."""
         if start_s is not None and start_s > 0:
             times = self.timeline().times
             stop = len(times) if end_s is None else bisect_left(times, end_s)
-            yield from self.select(range(bisect_left(times, start_s), stop))
+            first = -(-bisect_left(times, start_s) // every) * every
+            yield from self.select(range(first, stop, every))
             return
         convert = self._converter()
         for raw in self._walk():
             if end_s is not None and raw.time_s >= end_s:
                 return
-            yield _finish(raw, convert)
+            if raw.index % every == 0:
+                yield _finish(raw, convert)
 
     def resample(
         self, fps: Fraction, start_s: Fraction | None = None, end_s: Fraction | None = None
@@ -194,13 +210,16 @@ class FrameSource:
             yield from _repeat(held, k, until if stop is None else min(until, stop), convert)
 
     def _walk(self) -> Iterator[_Raw]:
-        """Decode in order from the first frame, with times that agree with `timeline`."""
+        """Decode in order from the first frame, with times that agree with `timeline`; at the end, the
+        timeline is known if it was not before."""
         if self._timeline is None and not self._packet_scan().safe:
             self._timeline = self._decoded_timeline()  # only a look at all PTS tells which times hold
         from_index = self._timeline is not None and self._timeline.from_index
         unit = self.info.time_base
         counts = DecodeCounts()
         index, origin, time_s = 0, None, Fraction(0)
+        seen: list[int | None] | None = [] if self._timeline is None else None
+        last_duration = Fraction(0)
         try:
             with open_container(self.path) as container:
                 stream = pick_stream(container, self.path, self._threads)
@@ -210,11 +229,15 @@ class FrameSource:
                     elif picture.pts is not None:
                         origin = picture.pts if origin is None else origin
                         time_s = max(time_s, (picture.pts - origin) * unit)
-                    self._report_size(picture)
+                    if seen is not None:
+                        seen.append(picture.pts)
+                        last_duration = (picture.duration or 0) * unit
                     yield _Raw(index, time_s, picture.pts, picture, damaged)
                     index += 1
         finally:
-            self._report_damage(counts)
+            self._report_pass(counts)
+        if seen and self._timeline is None:
+            self._timeline = timeline_from_frames(seen, last_duration, self.info, trusted=True)
         self._report_end(counts, time_s + 1 / self.info.rate)
 
     # Chosen frames
@@ -253,7 +276,8 @@ class FrameSource:
             raise _Mismatch
         with open_container(self.path) as container:
             stream = pick_stream(container, self.path, self._threads)
-            decoded = decode_frames(container, stream, DecodeCounts())
+            counts = DecodeCounts()
+            decoded = decode_frames(container, stream, counts)
             position = 0  # the index that comes next
             for target, _ in groupby(targets):
                 key = scan.keys[bisect_right(scan.keys, target) - 1]
@@ -263,7 +287,7 @@ class FrameSource:
                         container.seek(scan.pts[key], stream=stream)
                     except av.FFmpegError:
                         raise _Mismatch from None
-                    decoded = decode_frames(container, stream, DecodeCounts())
+                    decoded = decode_frames(container, stream, counts)
                     position = key
                 for picture, damaged in decoded:
                     if picture.pts is None:
@@ -274,11 +298,11 @@ class FrameSource:
                         raise _Mismatch
                     position += 1
                     if position > target:
-                        self._report_size(picture)
                         yield _Raw(target, timeline.times[target], picture.pts, picture, False)
                         break
                 else:
                     raise _Mismatch
+            self._report_sizes(counts)
 
     def _select_in_order(
         self, targets: Sequence[int], timeline: Timeline, convert: Converter
@@ -317,21 +341,20 @@ class FrameSource:
     def _warn(self, code: str, message: str, numbers: dict[str, int | float | str]) -> None:
         self._warnings[code] = Warning_(code, message, numbers)
 
-    def _report_size(self, picture: av.VideoFrame) -> None:
-        width, height = picture.width, picture.height
-        if self.info.orientation.transpose:
-            width, height = height, width
-        first = (self.info.width, self.info.height)
-        if (width, height) != first and "resolution_changed" not in self._warnings:
-            text = f"changes from {first[0]}x{first[1]} to {width}x{height}: resized to the first size"
-            self._warn("resolution_changed", text, {"width": width, "height": height})
-
     def _report_index_times(self) -> None:
         rate = self.info.rate
         text = f"times are missing or do not rise: frame number / {rate} is used instead"
         self._warn("times_from_index", text, {"fps": float(rate)})
 
-    def _report_damage(self, counts: DecodeCounts) -> None:
+    def _report_sizes(self, counts: DecodeCounts) -> None:
+        if len(counts.sizes) > 1:
+            first, other = list(counts.sizes)[:2]
+            text = f"changes from {first[0]}x{first[1]} to {other[0]}x{other[1]}: resized to the first size"
+            self._warn("resolution_changed", text, {"width": other[0], "height": other[1]})
+
+    def _report_pass(self, counts: DecodeCounts) -> None:
+        """Warn of what a pass met, whether it reached the end or not."""
+        self._report_sizes(counts)
         if not counts.damaged and not counts.errors:
             return
         text = f"{counts.damaged} of {counts.frames} frames are damaged, {counts.errors} packets unreadable"

@@ -184,9 +184,16 @@ def timeline_by_decoding(
         for frame, _ in decode_frames(container, stream, counts):
             pts.append(frame.pts)
             last_duration = (frame.duration or 0) * info.time_base
+    return timeline_from_frames(pts, last_duration, info, trusted=trusted)
+
+
+def timeline_from_frames(
+    pts: Sequence[int | None], last_duration_s: Fraction, info: VideoInfo, *, trusted: bool
+) -> Timeline:
+    """The timeline of frames that were all decoded; `trusted` as in `timeline_by_decoding`."""
     known = [value for value in pts if value is not None]
     if trusted and known:
-        ticks = array("q", [known[0]])
+        ticks = array("q", known[:1])
         for value in pts[1:]:
             ticks.append(ticks[-1] if value is None else max(ticks[-1], value))
         times = Times(ticks, info.time_base)
@@ -195,7 +202,7 @@ def timeline_by_decoding(
     else:
         times = Times(range(len(pts)), 1 / info.rate)
         return Timeline(times, pts, True, 1 / info.rate, from_index=True)
-    return Timeline(times, pts, True, _last_duration(times, last_duration, info))
+    return Timeline(times, pts, True, _last_duration(times, last_duration_s, info))
 
 
 def _last_duration(times: Times, stored: Fraction, info: VideoInfo) -> Fraction:

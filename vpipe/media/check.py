@@ -1,0 +1,68 @@
+"""Is this video sound? A full decode, compared with what the header says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vpipe.errors import Warning_
+from vpipe.media.probe import VideoInfo, probe
+from vpipe.media.source import FrameSource
+from vpipe.timeline import seconds
+
+SMALL_PX = 16  # pictures are not looked at, so they are scaled to almost nothing
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What a check found. frames and variable_rate are None after a quick check.
+
+    reason: code of the fault, None where the video is sound (warnings are no fault).
+    """
+
+    info: VideoInfo
+    frames: int | None
+    duration_s: float | None
+    variable_rate: bool | None
+    reason: str | None
+    warnings: tuple[Warning_, ...]
+
+    @property
+    def ok(self) -> bool:
+        return self.reason is None
+
+
+FAULTS = ("damaged_frames", "ends_early", "truncated_file")  # the first that was met is the reason
+
+
+def check(path: str | os.PathLike[str], *, quick: bool = False, threads: int = 1) -> CheckResult:
+    """Decode all of a video (quick: headers and the first frame). Raises InputError as `probe` does."""
+    if quick:
+        info = probe(path)
+        noted = _with_picture_note(info.warnings, info.is_image)
+        return CheckResult(info, None, info.declared_duration_s, None, _reason(noted), noted)
+    source = FrameSource(path, size=(SMALL_PX, SMALL_PX), color="gray", threads=threads)
+    timeline = source.timeline(exact=True)
+    warnings = list(source.warnings)
+    if timeline.variable_rate:
+        warnings.append(Warning_("variable_frame_rate", "variable frame rate: times are taken from the PTS"))
+    noted = _with_picture_note(warnings, len(timeline) < 2)
+    return CheckResult(
+        info=source.info,
+        frames=len(timeline),
+        duration_s=seconds(timeline.duration_s),
+        variable_rate=timeline.variable_rate,
+        reason=_reason(noted),
+        warnings=noted,
+    )
+
+
+def _with_picture_note(warnings: Sequence[Warning_], single: bool) -> tuple[Warning_, ...]:
+    note = [Warning_("no_motion", "a single picture: no motion to see")] if single else []
+    return (*warnings, *note)
+
+
+def _reason(warnings: tuple[Warning_, ...]) -> str | None:
+    codes = {warning.code for warning in warnings}
+    return next((fault for fault in FAULTS if fault in codes), None)
