@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vpipe.cli.output import display_name
 from vpipe.errors import InputError, UsageError, VpipeError
 
 VIDEO_EXTENSIONS = frozenset(
@@ -30,11 +31,6 @@ class Item:
     display: str
     video_id: str
     fault: VpipeError | None = None
-
-
-def display_name(path: str | Path) -> str:
-    """A path as valid UTF-8: bytes that are not are written as `\\xff`."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def find_items(inputs: Sequence[str], from_file: str | None = None, null: bool = False) -> list[Item]:

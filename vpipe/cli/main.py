@@ -137,6 +137,16 @@ def main() -> NoReturn:
     sys.exit(code)
 
 
+def _refusal(error: Any) -> str:
+    """What Typer did not accept, where it came from, and the help to read."""
+    context, param = getattr(error, "ctx", None), getattr(error, "param", None)
+    source = context.get_parameter_source(param.name) if context and param else None
+    origin = {"ENVIRONMENT": ", from a VPIPE_* variable", "DEFAULT_MAP": ", from the settings file"}
+    where = origin.get(source.name, "") if source else ""
+    see = f"{context.command_path if context else 'vpipe'} --help"
+    return f"{one_line(error.format_message())} (see {see}{where})"
+
+
 def _run(arguments: list[str]) -> int:
     command = _quiet_help(typer.main.get_command(app))
     for param in command.params:
@@ -152,13 +162,7 @@ def _run(arguments: list[str]) -> int:
         return fault.exit_code
     except typer.TyperException as error:
         # A flag or value that Typer refused.
-        words = [word for word in arguments[:1] if word in COMMANDS]
-        see = " ".join(["vpipe", *words, "--help"])
-        options = getattr(getattr(error, "param", None), "opts", ())
-        typed = any(word.startswith(option) for word in arguments for option in options)
-        origin = "" if typed or not options else "; set by a VPIPE_* variable or the settings file"
-        message = one_line(error.format_message())
-        print(f"vpipe: error: {message} (see {see}{origin}) [bad_usage]", file=sys.stderr)
+        print(f"vpipe: error: {_refusal(error)} [bad_usage]", file=sys.stderr)
         return error.exit_code
     except typer.Abort:
         return INTERRUPTED

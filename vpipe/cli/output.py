@@ -14,7 +14,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from vpipe.cli.inputs import display_name
 from vpipe.errors import EnvironmentFault, Warning_
 
 Row = dict[str, Any]
@@ -74,6 +73,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def display_name(path: str | Path) -> str:
+    """A path as valid UTF-8: bytes that are not are written as `\\xff`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def plain_text(text: str) -> str:

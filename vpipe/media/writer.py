@@ -107,6 +107,9 @@ class VideoWriter:
             settings["preset"] = preset
         if crf is not None and (codec in X264_FAMILY or codec.startswith(("libvpx", "libsvtav1", "libaom"))):
             settings["crf"] = str(crf)
+        if codec == "libx264":
+            # Without it x264's assembly for the macroblock tree gives other bytes from run to run.
+            settings["x264-params"] = "cpu-independent=1"
         settings.update(extra)
         rate = self._fps if self._fps is not None else HINT_FPS
         stream: Any = self._container.add_stream(codec, rate=rate, options=settings)
