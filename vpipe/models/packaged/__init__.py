@@ -1,0 +1,1 @@
+"""Weight files that come with the package."""

@@ -1,0 +1,50 @@
+"""TSN: a 2-D network on each snippet of a clip, and the mean of their logits (Wang et al. 2016).
+
+For RGB a snippet is one frame; for optical flow it is a stack of consecutive flows, as in the temporal
+stream of Simonyan and Zisserman (2014).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vpipe.models.blocks import small_backbone
+
+
+@dataclass(frozen=True)
+class TSNDims:
+    classes: int
+    frames: int  # inputs of a clip: RGB frames or flows
+    channels: int = 3  # of one input: 3 RGB, 2 flow
+    stack: int = 1  # consecutive inputs that go into the network together
+    widths: tuple[int, ...] = (24, 48, 96, 160)
+    dropout: float = 0.2
+    compress: bool = (
+        False  # asinh of the input, in units of half a pixel: flows span four orders of magnitude
+    )
+
+
+class TSN(nn.Module):
+    """(N, T, C, H, W) normalised inputs -> (N, classes) logits."""
+
+    def __init__(self, dims: TSNDims) -> None:
+        super().__init__()
+        if dims.frames % dims.stack:
+            raise ValueError(f"{dims.frames} inputs do not divide into stacks of {dims.stack}")
+        self.dims = dims
+        self.backbone = small_backbone(dims.channels * dims.stack, dims.widths)
+        self.dropout = nn.Dropout(dims.dropout)
+        self.fc = nn.Linear(dims.widths[-1], dims.classes)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        batch, frames, channels, height, width = clip.shape
+        if self.dims.compress:
+            clip = torch.asinh(2 * clip)
+        segments = frames // self.dims.stack
+        x = clip.reshape(batch * segments, channels * self.dims.stack, height, width)
+        x = self.backbone(x.contiguous(memory_format=torch.channels_last))
+        logits = self.fc(self.dropout(x.mean((2, 3))))
+        return logits.view(batch, segments, -1).mean(1)

@@ -1,0 +1,277 @@
+"""Writing generated videos: short clips of one label each, or untrimmed videos with timed segments."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from vpipe.errors import EnvironmentFault, UsageError
+from vpipe.media import VideoWriter
+from vpipe.synth.scene import Scene, random_scene
+from vpipe.synth.textures import TexturePool, textures_from_videos
+from vpipe.synth.timing import TimedScene, Timeline, random_timeline
+from vpipe.synth.vocabulary import BACKGROUND, LABELS
+
+RATES: tuple[Fraction, ...] = tuple(
+    Fraction(*pair)
+    for pair in ((15, 1), (24000, 1001), (24, 1), (25, 1), (30000, 1001), (30, 1), (50, 1), (60, 1))
+)
+SIZES: tuple[tuple[int, int], ...] = (  # landscape; a quarter of the videos are turned to portrait
+    (320, 240),
+    (340, 256),
+    (320, 180),
+    (426, 240),
+    (256, 192),
+    (288, 216),
+    (256, 256),
+    (480, 270),
+)
+CLIP_S = (1.6, 2.8)
+MS = Fraction(1, 1000)
+
+
+@dataclass(frozen=True)
+class SynthOptions:
+    """What is fixed for all videos of a run; None leaves it random."""
+
+    labels: tuple[str, ...] = LABELS
+    seed: int = 0
+    fps: Fraction | None = None
+    vfr: bool = False
+    background_from: Path | None = None
+    size: tuple[int, int] | None = None  # (width, height), px
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.labels) - set(LABELS))
+        if unknown or not self.labels:
+            raise UsageError(
+                "unknown_label", f"unknown label {', '.join(unknown)}; known: {', '.join(LABELS)}"
+            )
+
+    @property
+    def motions(self) -> tuple[str, ...]:
+        """The labels other than the background. Raises UsageError where there is none."""
+        motions = tuple(label for label in self.labels if label != BACKGROUND)
+        if not motions:
+            raise UsageError("unknown_label", f"untrimmed videos need a label other than {BACKGROUND}")
+        return motions
+
+
+@dataclass(frozen=True)
+class _Format:
+    width: int
+    height: int
+    fps: Fraction
+    vfr: bool
+    crf: int
+
+    @classmethod
+    def random(cls, rng: np.random.Generator, options: SynthOptions) -> _Format:
+        width, height = SIZES[int(rng.integers(len(SIZES)))]
+        if rng.random() < 0.25:
+            width, height = height, width
+        if options.size:
+            width, height = options.size
+        fps = RATES[int(rng.integers(len(RATES)))]
+        return cls(width, height, options.fps or fps, options.vfr, int(rng.integers(18, 33)))
+
+    def times(self, duration_s: float, rng: np.random.Generator) -> list[Fraction]:
+        """Frame times: k / fps, or for VFR milliseconds with jittered and dropped frames."""
+        count = max(2, int(duration_s * self.fps))
+        times = [k / self.fps for k in range(count)]
+        if not self.vfr:
+            return times
+        step = 1000 / float(self.fps)
+        jittered = {0} | {
+            round(k * step + rng.uniform(-0.4, 0.4) * step) for k in range(1, count) if rng.random() > 0.2
+        }
+        return [t * MS for t in sorted(jittered)]
+
+
+def write_clips(
+    folder: Path,
+    count: int,
+    options: SynthOptions,
+    *,
+    jobs: int = 1,
+    done: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Writes `count` clips, labels in turn, and `truth.json`; returns the truth.
+
+    Clip i depends on (seed, i) alone, so that any number of jobs and any resumed run give the same files.
+    """
+    tasks = [(i, options.labels[i % len(options.labels)]) for i in range(count)]
+    rows = list(_in_processes(_write_clip, tasks, folder, options, jobs, done))
+    truth = {
+        "schema": "vpipe.synth-clips/1",
+        "labels": list(LABELS),
+        "seed": options.seed,
+        "videos": {row.pop("file"): row for row in rows},
+    }
+    _write_json(folder / "truth.json", truth)
+    return truth
+
+
+def write_untrimmed(
+    folder: Path,
+    count: int,
+    minutes: float,
+    options: SynthOptions,
+    *,
+    jobs: int = 1,
+    done: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Writes `count` videos of `minutes` each and `truth.json` in ActivityNet's format; returns the truth.
+
+    Segments of the vocabulary, 1.5 to 8 s, stand between stretches of `static`, joined by hard cuts and
+    dissolves; the truth is at the middle of a dissolve. `static` is the background and is not annotated.
+    """
+    if not options.motions or minutes <= 0:
+        raise UsageError("bad_minutes", f"--minutes {minutes}: a video needs a length above 0")
+    tasks = [(i, minutes * 60) for i in range(count)]
+    rows = list(_in_processes(_write_untrimmed, tasks, folder, options, jobs, done))
+    labels = sorted({a["label"] for row in rows for a in row["annotations"]})
+    truth = {
+        "version": "vpipe.synth-untrimmed/1",
+        "seed": options.seed,
+        "background": BACKGROUND,
+        "taxonomy": [{"nodeId": n, "nodeName": label} for n, label in enumerate(labels)],
+        "database": {Path(row["file"]).stem: row for row in rows},
+    }
+    _write_json(folder / "truth.json", truth)
+    return truth
+
+
+def _in_processes(
+    work: Callable[..., dict[str, Any]],
+    tasks: Sequence[tuple[int, Any]],
+    folder: Path,
+    options: SynthOptions,
+    jobs: int,
+    done: Callable[[int], None] | None,
+) -> Iterator[dict[str, Any]]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentFault(
+            "output_not_writable", f"{folder}: {error.strerror}; choose another -o"
+        ) from None
+    real = textures_from_videos(options.background_from) if options.background_from else []
+    if jobs <= 1 or len(tasks) <= 1:
+        _start_worker(real)
+        for number, task in enumerate(tasks):
+            yield work(folder, options, *task)
+            if done:
+                done(number + 1)
+        return
+    with ProcessPoolExecutor(min(jobs, len(tasks)), get_context("spawn"), _start_worker, (real,)) as pool:
+        futures = [pool.submit(work, folder, options, *task) for task in tasks]
+        try:
+            for number, future in enumerate(futures):
+                yield future.result()
+                if done:
+                    done(number + 1)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+_pool = TexturePool()  # of this worker process
+
+
+def _start_worker(real: list[Any]) -> None:
+    global _pool
+    cv2.setNumThreads(1)
+    _pool = TexturePool(real)
+
+
+def _write_clip(folder: Path, options: SynthOptions, number: int, label: str) -> dict[str, Any]:
+    rng = np.random.default_rng([options.seed, 0, number])
+    form = _Format.random(rng, options)
+    duration = float(rng.uniform(*CLIP_S))
+    times = form.times(duration, rng)
+    scene = random_scene(label, rng, _pool, aspect=form.width / form.height, duration_s=duration)
+    file = f"clip_{number:05d}_{label}.mp4"
+    row = _write_video(folder / file, form, times, lambda t: scene.render(t, form.width, form.height))
+    return {"file": file, "label": label, **row}
+
+
+def _write_untrimmed(folder: Path, options: SynthOptions, number: int, duration_s: float) -> dict[str, Any]:
+    rng = np.random.default_rng([options.seed, 1, number])
+    form = _Format.random(rng, options)
+    times = form.times(duration_s, rng)
+    shown_s = float(times[-1]) + float(times[-1] - times[-2])
+    timeline = random_timeline(rng, shown_s, options.motions)
+    renderer = _TimelineRenderer(timeline, form, rng)
+    file = f"untrimmed_{number:04d}.mp4"
+    row = _write_video(folder / file, form, times, renderer.render)
+    annotations = [
+        {"segment": [round(part.start_s, 3), round(part.end_s, 3)], "label": part.label}
+        for part in timeline.parts
+        if part.label != BACKGROUND
+    ]
+    return {"file": file, "subset": "test", "duration": round(shown_s, 3), **row, "annotations": annotations}
+
+
+class _TimelineRenderer:
+    """Pictures of a timeline in rising time; holds at most the two shots that are on the screen."""
+
+    def __init__(self, timeline: Timeline, form: _Format, rng: np.random.Generator) -> None:
+        self._timeline, self._form = timeline, form
+        self._seeds = rng.integers(2**31, size=len(timeline.parts))
+        self._scenes: dict[int, Scene] = {}
+
+    def render(self, t: float) -> np.ndarray:
+        shown = self._timeline.shown(t)
+        for number in [n for n in self._scenes if n < min(number for number, _ in shown)]:
+            del self._scenes[number]
+        pictures = [(self._picture(number, t), weight) for number, weight in shown]
+        if len(pictures) == 1:
+            return pictures[0][0]
+        (first, a), (second, b) = pictures
+        return cv2.addWeighted(first, a, second, b, 0)
+
+    def _picture(self, number: int, t: float) -> np.ndarray:
+        part: TimedScene = self._timeline.parts[number]
+        if number not in self._scenes:
+            rng = np.random.default_rng([int(self._seeds[number]), number])
+            aspect = self._form.width / self._form.height
+            length = part.end_s - part.start_s
+            self._scenes[number] = random_scene(part.label, rng, _pool, aspect=aspect, duration_s=length)
+        return self._scenes[number].render(t - part.start_s, self._form.width, self._form.height)
+
+
+def _write_video(
+    path: Path, form: _Format, times: Sequence[Fraction], render: Callable[[float], np.ndarray]
+) -> dict[str, Any]:
+    fps = None if form.vfr else form.fps
+    with VideoWriter(path, form.width, form.height, fps=fps, crf=form.crf) as writer:
+        for t in times:
+            writer.write(render(float(t)), t if form.vfr else None)
+    return {
+        "fps": str(form.fps),
+        "vfr": form.vfr,
+        "width": form.width,
+        "height": form.height,
+        "frames": len(times),
+    }
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(handle, "w") as file:
+        json.dump(value, file, indent=1)
+        file.write("\n")
+    os.chmod(beside, 0o644)
+    os.replace(beside, path)
