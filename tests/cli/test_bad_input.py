@@ -14,8 +14,11 @@ import pytest
 
 from vpipe.cli.inputs import display_name
 from vpipe.cli.main import LazyGroup
+from vpipe.models import packaged_models
 
 from .bad_inputs import NOT_UTF8, make_inputs
+from .inprocess import InProcess
+from .small_models import write_model
 
 LISTED = LazyGroup(name="vpipe").list_commands(None)
 BATCH = [name for name in ("check", "extract", "flow", "classify", "detect") if name in LISTED]
@@ -54,6 +57,8 @@ def expected(command: str, name: str) -> str | None:
 
 def arguments(command: str, folder: Path) -> list[str]:
     """What a command needs beside its inputs to write everything below `folder`."""
+    if command in MODEL:
+        return ["--model", str(write_model(folder / "model.safetensors", "rgb", "flow"))]
     return {
         "check": [],
         "extract": ["-o", str(folder / "out")],
@@ -139,47 +144,57 @@ def test_nothing_half_written_is_left(batch: Batch) -> None:
         assert made == done
 
 
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> InProcess:
+    """Run the command in this process, so that torch is imported once."""
+    return InProcess(tmp_path, monkeypatch, capsys)
+
+
 @pytest.mark.parametrize("command", MODEL)
 def test_an_unknown_model_is_refused_before_any_input(
-    vpipe: Callable[..., Any], one_error: Callable[..., str], command: str
+    here: InProcess, one_error: Callable[..., str], command: str
 ) -> None:
-    finished = vpipe(command, "missing.mp4", "--model", "no-such-model", "--json")
+    finished = here(command, "missing.mp4", "--model", "no-such-model", "--json")
     assert finished.returncode == 2
     assert finished.stdout == ""
-    one_error(finished, "no-such-model", "motion-rgb")
+    one_error(finished, "no-such-model", "[unknown_model]", *packaged_models())
 
 
 @pytest.mark.parametrize("command", MODEL)
 @pytest.mark.parametrize("content", [b"", b"not weights", b"\xff" * 4096])
 def test_a_corrupt_weight_file_is_refused_before_any_input(
-    vpipe: Callable[..., Any],
-    one_error: Callable[..., str],
-    tmp_path: Path,
-    command: str,
-    content: bytes,
+    here: InProcess, one_error: Callable[..., str], tmp_path: Path, command: str, content: bytes
 ) -> None:
-    weights = tmp_path / "mine.safetensors"
-    weights.write_bytes(content)
-    finished = vpipe(command, "missing.mp4", "--model", weights)
+    (tmp_path / "mine.safetensors").write_bytes(content)
+    finished = here(command, "missing.mp4", "--model", "mine.safetensors")
     assert finished.returncode == 2
-    one_error(finished, "mine.safetensors")
+    one_error(finished, "mine.safetensors", "[bad_weights]")
+
+
+def test_a_truncated_weight_file_is_refused(
+    here: InProcess, one_error: Callable[..., str], tmp_path: Path
+) -> None:
+    weights = write_model(tmp_path / "mine.safetensors", "rgb")
+    weights.write_bytes(weights.read_bytes()[:-100])
+    finished = here("classify", "missing.mp4", "--model", "mine.safetensors")
+    assert finished.returncode == 2
+    one_error(finished, "mine.safetensors", "[bad_weights]")
 
 
 @pytest.mark.parametrize("command", MODEL)
 @pytest.mark.parametrize("device", ["tpu", "cuda:99"])
 def test_an_unknown_device_is_refused_before_any_input(
-    vpipe: Callable[..., Any], one_error: Callable[..., str], command: str, device: str
+    here: InProcess, one_error: Callable[..., str], command: str, device: str
 ) -> None:
-    finished = vpipe(command, "missing.mp4", "--device", device)
+    finished = here(command, "missing.mp4", "--device", device)
     assert finished.returncode == 2
-    one_error(finished, device, "cpu")
+    one_error(finished, device, "cpu", "_device]")
 
 
-@pytest.mark.skipif("flow" not in LISTED, reason="there is no flow command yet")
-def test_flow_for_an_unknown_model(vpipe: Callable[..., Any], one_error: Callable[..., str]) -> None:
-    finished = vpipe("flow", "missing.mp4", "--for", "no-such-model")
+def test_flow_for_an_unknown_model(here: InProcess, one_error: Callable[..., str]) -> None:
+    finished = here("flow", "missing.mp4", "--for", "no-such-model")
     assert finished.returncode == 2
-    one_error(finished, "no-such-model", "motion-two-stream")
+    one_error(finished, "no-such-model", "[unknown_model]")
 
 
 UNWRITABLE = {
@@ -189,13 +204,13 @@ UNWRITABLE = {
     "flow --cache-dir": ["flow", "--cache-dir", "{}"],
     "flow --render": ["flow", "--render", "{}/flow.mp4"],
     "flow --render-frames": ["flow", "--render-frames", "{}"],
-    "classify --cache-dir": ["classify", "--model", "motion-two-stream", "--cache-dir", "{}"],
+    "classify --cache-dir": ["classify", "--model", "{model}", "--cache-dir", "{}"],
 }
 
 
 @pytest.mark.parametrize("line", [line for line in UNWRITABLE if line.split()[0] in LISTED])
 def test_an_output_that_cannot_be_written_is_the_machines_fault(
-    vpipe: Callable[..., Any],
+    here: InProcess,
     one_error: Callable[..., str],
     small_clip: Path,
     tmp_path: Path,
@@ -204,8 +219,9 @@ def test_an_output_that_cannot_be_written_is_the_machines_fault(
     # A folder below a regular file cannot be made, not even by root.
     (tmp_path / "file").write_text("a file")
     place = str(tmp_path / "file" / "below")
-    command, *rest = [word.format(place) for word in UNWRITABLE[line]]
-    finished = vpipe(command, small_clip, small_clip.with_name("other.mp4"), *rest)
+    model = write_model(tmp_path / "model.safetensors", "flow") if "{model}" in UNWRITABLE[line] else None
+    command, *rest = [word.format(place, model=model) for word in UNWRITABLE[line]]
+    finished = here(command, small_clip, *rest)
     assert finished.returncode == 1, finished.stderr
     one_error(finished, place)
     assert (tmp_path / "file").read_text() == "a file"

@@ -355,7 +355,8 @@ class FlowEntry:
     def _open_sealed(self) -> SealedFile | None:
         """The sealed file, kept open; None where there is none. Raises DamagedFile."""
         if self._sealed_file is None:
-            with contextlib.suppress(FileNotFoundError):
+            # Not a directory: the cache is below a file; whoever writes to it says so.
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 sealed = SealedFile(self._sealed_path, self.key)
                 if sealed.storage != self.storage:
                     raise DamagedFile(f"{self._sealed_path}: another storage than its name says")
