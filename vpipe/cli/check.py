@@ -64,7 +64,7 @@ def _line(row: Row) -> str:
     frames = row["frames"] if row["frames"] is not None else row["declared_frames"]
     holds = [
         f"{row['codec']} {row['width']}x{row['height']}",
-        f"{'?' if frames is None else frames} frames",
+        "1 frame" if frames == 1 else f"{'?' if frames is None else frames} frames",
         f"{'?' if row['duration_s'] is None else round(row['duration_s'], 3)} s",
     ]
     if row["variable_frame_rate"]:

@@ -33,7 +33,7 @@ class CheckResult:
         return self.reason is None
 
 
-FAULTS = ("damaged_frames", "ends_early", "truncated_file")  # the first that was met is the reason
+FAULTS = ("truncated_file", "ends_early", "damaged_frames")  # the first that was met is the reason
 
 
 def check(path: str | os.PathLike[str], *, quick: bool = False, threads: int = 1) -> CheckResult:

@@ -357,7 +357,7 @@ class FrameSource:
         self._report_sizes(counts)
         if not counts.damaged and not counts.errors:
             return
-        text = f"{counts.damaged} of {counts.frames} frames are damaged, {counts.errors} packets unreadable"
+        text = f"damaged: {counts.damaged} of {counts.frames} frames; unreadable packets: {counts.errors}"
         self._warn(
             "damaged_frames",
             text,
@@ -370,8 +370,10 @@ class FrameSource:
         declared_s = self.info.declared_duration_s
         if declared is not None:
             if counts.frames != declared - counts.discarded:
-                ends = "ends early: " if counts.frames < declared else ""
-                text = f"{ends}{counts.frames} frames decode where the header declares {declared}"
+                short = "damaged_frames" in self._warnings or "truncated_file" in self._warnings
+                text = (
+                    f"{'ends early: ' if short else ''}{counts.frames} of {declared} declared frames decode"
+                )
                 self._warn("frame_count", text, {"decoded": counts.frames, "declared": declared})
         elif declared_s is not None and float(end_s) + END_TOLERANCE_S < declared_s - self.info.start_s:
             text = f"ends early: {seconds(end_s)} s decode where the header declares {seconds(declared_s)} s"
