@@ -46,17 +46,21 @@ def random_timeline(rng: np.random.Generator, duration_s: float, motions: tuple[
     parts: list[TimedScene] = []
     deck: list[str] = []
     start, motion = 0.0, bool(rng.random() < 0.3)
-    while start < duration_s - 1e-9:
-        length = float(rng.uniform(*(SEGMENT_S if motion else BACKGROUND_S)))
+    while start < duration_s:
         left = duration_s - start
-        if left - length < SEGMENT_S[0]:  # no room for another segment: the last part takes what is left
-            length = left
-            if motion and not SEGMENT_S[0] <= left <= SEGMENT_S[1]:
-                motion = False
+        shortest, longest = SEGMENT_S if motion else BACKGROUND_S
+        if left < SEGMENT_S[0]:  # only at the start: a video too short for a segment
+            motion, shortest = False, left
+        length = min(float(rng.uniform(shortest, longest)), left)
+        # What would be left must hold the next part: a segment after background, a second after a segment.
+        rest = left - length
+        if 0 < rest < (BACKGROUND_S[0] if motion else SEGMENT_S[0]):
+            length = left if not motion or left <= longest else left - BACKGROUND_S[0]
         if motion and not deck:
             deck = [str(label) for label in rng.permutation(motions)]
         label = deck.pop() if motion else BACKGROUND
         dissolve = float(rng.uniform(*DISSOLVE_S)) if rng.random() < 0.4 else 0.0
-        parts.append(TimedScene(label, start, start + length, dissolve))
-        start, motion = start + length, not motion
+        end = duration_s if length == left else start + length
+        parts.append(TimedScene(label, start, end, dissolve))
+        start, motion = end, not motion
     return Timeline(tuple(parts))

@@ -117,6 +117,7 @@ def write_clips(
         "schema": "vpipe.synth-clips/1",
         "labels": list(LABELS),
         "seed": options.seed,
+        "textures": "frames of real videos" if options.background_from else "procedural",
         "videos": {row.pop("file"): row for row in rows},
     }
     _write_json(folder / "truth.json", truth)

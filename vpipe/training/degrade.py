@@ -50,14 +50,14 @@ def like_tvl1(flow: np.ndarray, rng: np.random.Generator, px_scale: float, stora
     flow = flow * px_scale
     smooth = float(rng.uniform(0.3, 2.2))
     weak = None
-    if rng.random() < 0.5:
+    if rng.random() < 0.35:
         field = cv2.resize(
             rng.standard_normal((5, 5)).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC
         )
         weak = 1 - rng.uniform(0.3, 1.0) / (1 + np.exp(-4 * (field - rng.uniform(0.0, 1.2))))
     reach = float(np.exp(rng.uniform(np.log(8), np.log(60))))
     noise = float(rng.choice([0.0, 0.03, 0.1, 0.3]))
-    outliers = rng.poisson(1.0, size=(frames,))
+    outliers = rng.poisson(0.5, size=(frames,))
     for t in range(frames):
         moved = flow[t]
         length = np.sqrt((moved**2).sum(0))

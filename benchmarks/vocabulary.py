@@ -1,0 +1,179 @@
+"""How well a model knows the motion vocabulary: top-1 on generated clips, or noted stretches of real ones.
+
+    vpipe synth clips -o DIR --count 1040 --seed 1001 [--background-from VIDEOS]
+    python -m benchmarks.vocabulary --clips DIR --model motion-rgb --json
+
+DIR holds `truth.json` (written by `vpipe synth clips`), or `ground_truth.json` with hand-made notes of camera
+motion: then each noted stretch is listed with the prediction beside it. Clips go through the library exactly
+as `vpipe classify` and `vpipe detect` with default options would. Whole clips are judged, not snippets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vpipe import threads
+from vpipe.models import DEFAULT_MODEL, load_model
+from vpipe.recognition.classify import classify
+from vpipe.recognition.recognizer import Recognizer
+from vpipe.recognition.snippets import scan
+
+# What a note of camera motion means in the vocabulary, first match; several labels: either will do.
+# `dolly` and `tracking` move the camera itself, which looks like a zoom or a pan.
+MEANINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("roll", ("roll_clockwise", "roll_counterclockwise", "zoom_out", "shake")),
+    ("zoom out", ("zoom_out",)),
+    ("dolly backwards", ("zoom_out",)),
+    ("pan right", ("pan_right",)),
+    ("pan left", ("pan_left",)),
+    ("content moves left", ("pan_right",)),
+    ("handheld shake", ("shake",)),
+    ("almost still", ("static",)),
+    ("subject grows", ()),
+    ("slow pan", ("pan_left", "pan_right")),
+    ("pan", ("pan_left", "pan_right")),
+    ("static", ("static",)),
+)
+
+
+def wilson(right: int, total: int) -> tuple[float, float]:
+    """95 % interval of a proportion, percent (Wilson 1927)."""
+    z, share = 1.959964, right / total
+    middle = share + z * z / (2 * total)
+    half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    scale = 100 / (1 + z * z / total)
+    return round(scale * (middle - half), 2), round(scale * (middle + half), 2)
+
+
+def generated(folder: Path, truth: dict[str, Any], recognizer: Recognizer, cache: Path) -> dict[str, Any]:
+    """Top-1 over the clips of `vpipe synth clips`."""
+    labels = recognizer.labels
+    confusion = np.zeros((len(labels), len(labels)), int)
+    computed = 0
+    begin = time.perf_counter()
+    for number, (name, row) in enumerate(sorted(truth["videos"].items())):
+        found = classify(folder / name, recognizer, cache_dir=cache, jobs=threads.jobs())
+        confusion[labels.index(row["label"]), int(found.probabilities.argmax())] += 1
+        computed += found.flow.computed if found.flow else 0
+        if (number + 1) % 100 == 0:
+            share = np.trace(confusion) / confusion.sum()
+            print(f"{number + 1}/{len(truth['videos'])} clips, top-1 {share:.4f}", file=sys.stderr)
+    right, total = int(np.trace(confusion)), int(confusion.sum())
+    per_label = {
+        label: round(100 * confusion[i, i] / max(1, confusion[i].sum()), 1) for i, label in enumerate(labels)
+    }
+    took_s = time.perf_counter() - begin
+    print(f"{total} clips in {took_s:.0f} s, {computed} flow pairs computed", file=sys.stderr)
+    return {
+        "seed": truth["seed"],
+        "textures": truth["textures"],
+        "clips": total,
+        "top1": round(100 * right / total, 2),
+        "interval95": wilson(right, total),
+        "per_label": per_label,
+        "confusion": confusion.tolist(),
+    }
+
+
+def noted(folder: Path, notes: dict[str, Any], recognizer: Recognizer, cache: Path) -> dict[str, Any]:
+    """Every stretch of real video with a note of its camera motion, beside what the model says."""
+    stretches = []
+    for name, entry in sorted(notes.items()):
+        if not entry.get("camera"):
+            continue
+        scores = scan(folder / name, recognizer, cache_dir=cache, jobs=threads.jobs()).scores
+        for note, start, end in entry["camera"]:
+            inside = (scores.start_s >= start - 1e-6) & (scores.end_s <= end + 1e-6)
+            if not inside.any():  # shorter than a snippet: the one nearest to its middle
+                inside = (
+                    np.arange(len(scores.centre_s)) == np.abs(scores.centre_s - (start + end) / 2).argmin()
+                )
+            mean = scores.probabilities[inside].mean(0)
+            best = [recognizer.labels[i] for i in np.argsort(-mean, kind="stable")[:3]]
+            meaning = next((labels for text, labels in MEANINGS if text in note), ())
+            stretches.append(
+                {
+                    "video": name,
+                    "note": note,
+                    "start_s": start,
+                    "end_s": end,
+                    "snippets": int(inside.sum()),
+                    "predicted": [
+                        {"label": label, "score": round(float(mean[recognizer.labels.index(label)]), 3)}
+                        for label in best
+                    ],
+                    "expected": list(meaning),
+                    "right": best[0] in meaning if meaning else None,
+                }
+            )
+    judged = [s for s in stretches if s["right"] is not None]
+    return {"stretches": stretches, "judged": len(judged), "right": sum(bool(s["right"]) for s in judged)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--clips", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--modality", choices=("rgb", "flow", "both"))
+    parser.add_argument(
+        "--json", nargs="?", const="-", metavar="FILE", help="write JSON to FILE, or to stdout"
+    )
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("-j", "--jobs", type=int)
+    options = parser.parse_args()
+    threads.set_jobs(options.jobs)
+    model = load_model(options.model, options.device)
+    recognizer = Recognizer(model, device=options.device, modality=options.modality)
+    result: dict[str, Any] = {"schema": "vpipe.vocabulary/1", "model": model.name, "hash": model.hash}
+    with tempfile.TemporaryDirectory() as cache:
+        if (options.clips / "truth.json").is_file():
+            truth = json.loads((options.clips / "truth.json").read_text())
+            result |= generated(options.clips, truth, recognizer, Path(cache))
+        elif (options.clips / "ground_truth.json").is_file():
+            notes = json.loads((options.clips / "ground_truth.json").read_text())
+            result |= noted(options.clips, notes, recognizer, Path(cache))
+        else:
+            parser.error(f"{options.clips}: holds neither truth.json nor ground_truth.json")
+    report(result)
+    if options.json:
+        text = json.dumps(result, indent=1) + "\n"
+        sys.stdout.write(text) if options.json == "-" else Path(options.json).write_text(text)
+
+
+def report(result: dict[str, Any]) -> None:
+    """The result for a reader, on stderr."""
+    if "top1" in result:
+        low, high = result["interval95"]
+        print(
+            f"{result['model']}: top-1 {result['top1']} % [{low}, {high}] on {result['clips']} clips",
+            file=sys.stderr,
+        )
+        print(
+            "  " + ", ".join(f"{label} {share}" for label, share in result["per_label"].items()),
+            file=sys.stderr,
+        )
+        return
+    for row in result["stretches"]:
+        mark = {True: "right", False: "WRONG", None: "-"}[row["right"]]
+        guess = ", ".join(f"{p['label']} {p['score']:.2f}" for p in row["predicted"])
+        print(
+            f"{mark:5} {row['video'][:24]:24} {row['start_s']:5}-{row['end_s']:5}  {row['note'][:40]:40}"
+            + f" {guess}",
+            file=sys.stderr,
+        )
+    print(f"{result['right']} of {result['judged']} judged stretches right", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""The shift against its definition, networks against what they can and cannot see."""
+
+import pytest
+import torch
+
+from vpipe.errors import UsageError
+from vpipe.models.blocks import temporal_shift
+from vpipe.models.registry import ARCHITECTURES, build
+
+
+def shift_by_definition(x: torch.Tensor, frames: int, fold: int) -> torch.Tensor:
+    out = torch.zeros_like(x)
+    for at in range(len(x)):
+        t = at % frames
+        out[at, 2 * fold :] = x[at, 2 * fold :]
+        if t + 1 < frames:
+            out[at, :fold] = x[at + 1, :fold]
+        if t > 0:
+            out[at, fold : 2 * fold] = x[at - 1, fold : 2 * fold]
+    return out
+
+
+def test_temporal_shift_and_its_gradient() -> None:
+    x = torch.randn(12, 16, 3, 5, dtype=torch.double, requires_grad=True)
+    assert torch.equal(temporal_shift(x, 4), shift_by_definition(x, 4, 2))
+    assert torch.autograd.gradcheck(lambda value: temporal_shift(value, 4), (x,))
+
+
+def tiny(name: str) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return build(name, {"classes": 5, "frames": 4, "widths": [8, 8, 16]}).eval()
+
+
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+def test_shape(name: str) -> None:
+    assert tiny(name)(torch.randn(2, 4, 3, 32, 32)).shape == (2, 5)
+
+
+def test_tsn_cannot_see_the_order_of_frames_and_the_shift_network_can() -> None:
+    clip = torch.randn(1, 4, 3, 32, 32)
+    for name, sees in (("tsn", False), ("tsm-diff", True)):
+        with torch.inference_mode():
+            network = tiny(name)
+            same = torch.allclose(network(clip), network(clip.flip(1)), atol=1e-5)
+        assert same is not sees
+
+
+def test_a_clip_does_not_see_the_others_of_its_batch() -> None:
+    clips = torch.randn(3, 4, 3, 32, 32)
+    with torch.inference_mode():
+        network = tiny("tsm-diff")
+        assert torch.allclose(network(clips)[1], network(clips[1:2])[0], atol=1e-5)
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(UsageError, match="unknown architecture 'i4d'"):
+        build("i4d", {})
+    with pytest.raises(UsageError, match="unexpected keyword"):
+        build("tsn", {"classes": 2, "frames": 4, "depth": 3})
+    with pytest.raises(UsageError, match="do not divide"):
+        build("tsn", {"classes": 2, "frames": 4, "stack": 3})
