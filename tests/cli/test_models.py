@@ -4,40 +4,46 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
 import pytest
 
 from vpipe.models import packaged_models
 
-Vpipe = Callable[..., Any]
+from .inprocess import InProcess
 
 
-def test_list_names_every_packaged_model(vpipe: Vpipe) -> None:
-    finished = vpipe("models", "list")
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> InProcess:
+    """Run the command in this process, so that torch is imported once."""
+    return InProcess(tmp_path, monkeypatch, capsys)
+
+
+def test_list_names_every_packaged_model(here: InProcess) -> None:
+    finished = here("models", "list")
     assert finished.returncode == 0, finished.stderr
     assert [line.split()[0] for line in finished.stdout.splitlines()] == packaged_models()
-    document = json.loads(vpipe("models", "list", "--json").stdout)
+    document = json.loads(here("models", "list", "--json").stdout)
     assert [model["name"] for model in document["models"]] == packaged_models()
 
 
 @pytest.mark.parametrize("name", packaged_models())
-def test_info_says_what_a_model_expects(vpipe: Vpipe, name: str) -> None:
-    model = json.loads(vpipe("models", "info", name, "--json").stdout)
+def test_info_says_what_a_model_expects(here: InProcess, name: str) -> None:
+    model = json.loads(here("models", "info", name, "--json").stdout)
     assert model["name"] == name
     assert len(model["hash"]) == 64
     assert model["licence"]
     assert model["streams"][0]["modality"] in ("rgb", "flow")
-    text = vpipe("models", "info", name).stdout
+    text = here("models", "info", name).stdout
     assert f"name: {name}\n" in text
     assert f"labels: {', '.join(model['labels'])}\n" in text
     assert f"hash: {model['hash']}\n" in text
 
 
-def test_an_unknown_model_is_one_line(vpipe: Vpipe, one_error: Callable[..., str]) -> None:
-    finished = vpipe("models", "info", "no-such-model")
+def test_an_unknown_model_is_one_line(here: InProcess, one_error: Callable[..., str]) -> None:
+    finished = here("models", "info", "no-such-model")
     assert finished.returncode == 2
     one_error(finished, "no-such-model", "[unknown_model]")
-    finished = vpipe("models", "info", "gone.safetensors")
+    finished = here("models", "info", "gone.safetensors")
     assert finished.returncode == 2
     one_error(finished, "gone.safetensors", "[model_not_found]")

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from vpipe.cli.inputs import Item, display_name, find_items
+from vpipe.cli.inputs import Item, find_items
 from vpipe.cli.options import RunOptions, batch_options, new_app, note
-from vpipe.cli.output import prepare_output_dir, unwritable
+from vpipe.cli.output import display_name, prepare_output_dir, unwritable
 from vpipe.cli.progress import progress
 from vpipe.cli.run import run_batch
 from vpipe.errors import InputError, UsageError
@@ -49,9 +49,7 @@ Step = Annotated[int | None, typer.Option(metavar="N", help="Take every N-th of 
 Bound = Annotated[
     float | None, typer.Option(metavar="PX", help="Largest motion that --storage standard keeps (20).")
 ]
-Kind = Annotated[
-    Literal["standard", "high"], typer.Option("--storage", help="8 bit, or 16 bit at 1/32 px.")
-]
+Kind = Annotated[Literal["standard", "high"], typer.Option("--storage", help="8 bit, or 16 bit at 1/32 px.")]
 VerifySource = Annotated[
     bool, typer.Option("--verify-source", help="Read videos again to see whether they changed.")
 ]

@@ -7,60 +7,60 @@ from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer()
+from vpipe import threads
+from vpipe.cli.options import Device, Jobs, Overwrite, Quiet, RunOptions, Verbose, configure_logging, new_app
+from vpipe.cli.output import prepare_output_dir, write_stdout
+from vpipe.cli.progress import progress
+from vpipe.errors import UsageError
+
+app = new_app()
+
+RecipeName = Annotated[
+    str,
+    typer.Option(
+        "--recipe",
+        metavar="TOML",
+        help="A recipe file, or the name of a packaged recipe: motion-rgb, motion-flow, motion-tsn.",
+    ),
+]
+Output = Annotated[
+    Path,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="The weight file to write (.safetensors); checkpoint and log go to FILE.run/.",
+    ),
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        help="Train on the videos of `vpipe synth clips -o DIR` instead of clips made on the fly.",
+    ),
+]
 
 
 @app.command()
 def train(
-    recipe: Annotated[
-        str,
-        typer.Option(
-            "--recipe",
-            metavar="TOML",
-            help="A recipe file, or the name of a packaged recipe: motion-rgb, motion-flow, motion-tsn.",
-        ),
-    ],
-    output: Annotated[
-        Path,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="FILE",
-            help="The weight file to write (.safetensors); checkpoint and log go to FILE.run/.",
-        ),
-    ],
+    recipe: RecipeName,
+    output: Output,
     clips: Annotated[
-        int | None,
-        typer.Option("--clips", min=1, help="Clips to see in all, instead of the recipe's number."),
+        int | None, typer.Option(min=1, help="Clips to see in all, instead of the recipe's number.")
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Instead of the recipe's seed.")] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            "--data",
-            metavar="DIR",
-            help="Train on the videos of `vpipe synth clips -o DIR` instead of clips made on the fly.",
-        ),
-    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Instead of the recipe's seed.")] = None,
+    data: Data = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing weight file.")] = False,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            "-j", "--jobs", min=1, help="Threads, and processes that make clips (default: all cores)."
-        ),
-    ] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
+    overwrite: Overwrite = False,
+    jobs: Jobs = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Train a model by a recipe. Ctrl-C writes what there is; --resume goes on."""
     from dataclasses import replace
 
-    from vpipe import threads
-    from vpipe.cli.options import RunOptions
-    from vpipe.cli.progress import progress
-    from vpipe.devices import resolve_device
-    from vpipe.errors import UsageError
     from vpipe.training.recipe import load_recipe
 
     plan = load_recipe(recipe)
@@ -70,8 +70,12 @@ def train(
         raise UsageError("bad_output", f"{output}: a weight file is named *.safetensors")
     if output.exists() and not (overwrite or resume):
         raise UsageError("output_exists", f"{output}: exists already; give --overwrite, or --resume to go on")
+    configure_logging(verbose)
     threads.set_jobs(jobs)
-    target = resolve_device(device)
+    # A progress line now and then also where stderr is a file: training takes long.
+    options = RunOptions(device=device, quiet=quiet, verbose=max(1, verbose))
+    target = options.resolve_device()
+    prepare_output_dir(output.parent)
     # torch and the rest only now: `--help` stays light
     from vpipe.synth.vocabulary import LABELS
     from vpipe.training.export import export
@@ -79,7 +83,6 @@ def train(
     from vpipe.training.sources import open_data
 
     dataset = open_data(plan)
-    options = RunOptions(quiet=quiet, verbose=1)
     with progress(len(dataset), "steps", plan.name, options) as bar:
         network, steps, finished = run(
             plan,
@@ -92,7 +95,7 @@ def train(
             report=lambda row: bar.to(row["step"]),
         )
     export(plan, network, steps, output)
-    print(output)
+    write_stdout(f"{output}\n")
     if not finished:
         typer.echo(
             f"vpipe: interrupted after {steps} of {len(dataset)} steps; {output} holds what was learnt; "
