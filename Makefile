@@ -31,13 +31,16 @@ install: $(INSTALLED)
 
 demo: $(INSTALLED)
 	$(BIN)/vpipe extract sample_videos -o demo/frames --fps 2 --short-side 128 --overwrite
-	$(BIN)/vpipe flow sample_videos --cache-dir demo/cache -o demo/flow --overwrite
-	$(BIN)/vpipe classify sample_videos --cache-dir demo/cache
-	$(BIN)/vpipe detect sample_videos/untrimmed.mp4 --cache-dir demo/cache
 	@echo
-	@echo "The frames and the flow are in demo/. Now a video of your own; paste this and put its name in:"
+	$(BIN)/vpipe flow sample_videos --cache-dir demo/cache --render demo/flow
 	@echo
-	@echo "  $(BIN)/vpipe classify YOUR_VIDEO.mp4"
+	$(BIN)/vpipe classify sample_videos --cache-dir demo/cache --top 3
+	@echo
+	$(BIN)/vpipe detect 'sample_videos/untrimmed*.mp4' --cache-dir demo/cache
+	@echo
+	@echo "Frames, flow and its pictures are in demo/. Now your own video: paste this with its name at the end."
+	@echo
+	@echo "$(BIN)/vpipe classify YOUR_VIDEO.mp4"
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -m "not slow"

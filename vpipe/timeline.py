@@ -25,7 +25,8 @@ def parse_time(text: str) -> Fraction:
         return total
     except (ValueError, ZeroDivisionError):
         raise UsageError(
-            "bad_time", f"'{text}' is not a time: write seconds (12.5, 12.5s) or hours:minutes:seconds (00:01:02.5)"
+            "bad_time",
+            f"'{text}' is not a time: write seconds (12.5, 12.5s) or hours:minutes:seconds (00:01:02.5)",
         ) from None
 
 
