@@ -36,7 +36,7 @@ demo: $(INSTALLED)
 	@echo
 	$(BIN)/vpipe classify sample_videos --cache-dir demo/cache --top 3
 	@echo
-	$(BIN)/vpipe detect 'sample_videos/untrimmed*.mp4' --cache-dir demo/cache
+	$(BIN)/vpipe detect sample_videos/untrimmed --cache-dir demo/cache
 	@echo
 	@echo "Frames, flow and its pictures are in demo/. Now your own video: paste this with its name at the end."
 	@echo

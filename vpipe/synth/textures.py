@@ -115,7 +115,18 @@ def procedural_texture(rng: np.random.Generator, side: int = TEXTURE_PX) -> Text
         image += (ramp[:, None] if rng.random() < 0.7 else ramp[None])[..., None]
     image = np.clip(image, 0, 255).astype(np.uint8)
     _line_work(rng, image)
-    return Texture.from_image(image)
+    return Texture.from_image(_soften(rng, image))
+
+
+def _soften(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """Walls, skies, nights and things out of focus: much of a real picture has little texture."""
+    if rng.random() < 0.35:
+        image = cv2.GaussianBlur(image, (0, 0), float(np.exp(rng.uniform(0.0, 2.3))))
+    if rng.random() < 0.4:
+        contrast = float(np.exp(rng.uniform(np.log(0.08), 0.0)))
+        level = float(rng.uniform(5, 250)) - contrast * float(image.mean())
+        image = np.clip(image * np.float32(contrast) + np.float32(level), 0, 255).astype(np.uint8)
+    return image
 
 
 def _line_work(rng: np.random.Generator, image: np.ndarray) -> None:
