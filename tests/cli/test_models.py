@@ -10,6 +10,7 @@ import pytest
 
 from vpipe.models import packaged_models
 
+from ..models.test_weights import write
 from .inprocess import InProcess
 
 
@@ -47,3 +48,19 @@ def test_an_unknown_model_is_one_line(here: InProcess, one_error: Callable[..., 
     finished = here("models", "info", "gone.safetensors")
     assert finished.returncode == 2
     one_error(finished, "gone.safetensors", "[model_not_found]")
+
+
+def test_fuse_writes_a_model_of_both(here: InProcess, tmp_path: Path) -> None:
+    write(tmp_path / "a.safetensors", "rgb")
+    write(tmp_path / "b.safetensors", "flow")
+    finished = here(
+        "models", "fuse", "a.safetensors", "b.safetensors", "--weights", "1,2", "-o", "both.safetensors"
+    )
+    assert (finished.returncode, finished.stdout) == (0, "both.safetensors\n"), finished.stderr
+    streams = json.loads(here("models", "info", "both.safetensors", "--json").stdout)["streams"]
+    assert [(stream["modality"], stream["weight"]) for stream in streams] == [("rgb", 1.0), ("flow", 2.0)]
+    wrong = here(
+        "models", "fuse", "a.safetensors", "b.safetensors", "--weights", "1,x", "-o", "c.safetensors"
+    )
+    assert wrong.returncode == 2
+    assert "--weights 1,x" in wrong.stderr

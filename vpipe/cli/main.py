@@ -32,7 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "classify": ("vpipe.cli.classify", "Label whole videos."),
     "detect": ("vpipe.cli.detect", "Find labelled moments (start, end, score) in long videos."),
     "train": ("vpipe.cli.train", "Train a model on your own labels."),
-    "models": ("vpipe.cli.models", "List models and show what is in a weight file."),
+    "models": ("vpipe.cli.models", "List models, show what is in a weight file, fuse."),
     "synth": ("vpipe.cli.synth", "Generate videos with exact truth."),
 }
 

@@ -1,13 +1,15 @@
-"""`vpipe models list|info`: which models there are, and what is in a weight file."""
+"""`vpipe models list|info|fuse`: which models there are, what is in a weight file, two files as one."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from vpipe.cli.options import Json, new_app
 from vpipe.cli.output import dump, one_line, write_stdout
+from vpipe.errors import UsageError
 
 app = new_app(help="List models and show what is in a weight file.")
 
@@ -53,6 +55,27 @@ def info(
         lines.append(f"stream {number}:")
         lines += [f"  {key}: {_plainly(value)}" for key, value in stream.items()]
     write_stdout("".join(one_line(line) + "\n" for line in lines))
+
+
+@app.command()
+def fuse(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Models of one label list.")],
+    weights: Annotated[str, typer.Option(metavar="A,B,...", help="One weight above 0 for each model.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The weight file to write.")],
+    name: Annotated[str | None, typer.Option(help="Of the fused model (the file's name).")] = None,
+) -> None:
+    """Put several models into one file that averages their scores, as two-stream networks do."""
+    from vpipe.models import load_model  # here: torch takes a second
+    from vpipe.models.fuse import fuse as fuse_models
+
+    try:
+        numbers = [float(number) for number in weights.split(",")]
+    except ValueError:
+        raise UsageError("bad_fusion", f"--weights {weights}: write numbers, for example 1,1.5") from None
+    if output.suffix != ".safetensors":
+        raise UsageError("bad_output", f"{output}: a weight file is named *.safetensors")
+    fuse_models([load_model(model) for model in models], numbers, name or output.stem, output)
+    write_stdout(f"{output}\n")
 
 
 def _plainly(value: Any) -> str:

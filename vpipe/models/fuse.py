@@ -17,7 +17,7 @@ def fuse(models: Sequence[Model], weights: Sequence[float], name: str, path: Pat
     """
     first = models[0]
     if len(weights) != len(models) or any(weight <= 0 for weight in weights):
-        raise UsageError("bad_weights_list", f"give one weight above 0 for each of the {len(models)} models")
+        raise UsageError("bad_fusion", f"give one weight above 0 for each of the {len(models)} models")
     for model in models[1:]:
         if model.labels != first.labels or model.background != first.background:
             raise UsageError(
