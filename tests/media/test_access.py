@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from bisect import bisect_right
 from fractions import Fraction
 from math import floor
@@ -211,8 +212,20 @@ def test_frames_keep_their_content_while_decoding_goes_on(numbered: dict[str, Pa
         assert [number_of(image) for image in held] == list(range(60))
 
 
-def test_several_decoder_threads_give_the_same_frames(numbered: dict[str, Path]) -> None:
+def test_several_decoder_threads_give_the_same_frames(
+    numbered: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "LARGE_FRAME_PX", 0)
     for name in ("h264_b_frames", "vp9_hidden_frames", "av1", "mpeg4_avi_b_frames"):
         one = [frame.image for frame in FrameSource(numbered[name]).frames()]
         two = [frame.image for frame in FrameSource(numbered[name], threads=2).frames()]
         assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def test_what_a_source_yields_travels_between_processes(numbered: dict[str, Path]) -> None:
+    video = FrameSource(numbered["h264_late_start"], short_side_px=32)
+    frame = next(video.frames())
+    copy = pickle.loads(pickle.dumps((frame, video.info, video.timeline(), video.warnings)))
+    assert (copy[0].index, copy[0].time_s, copy[0].pts) == (frame.index, frame.time_s, frame.pts)
+    assert np.array_equal(copy[0].image, frame.image)
+    assert copy[1:] == (video.info, video.timeline(), video.warnings)

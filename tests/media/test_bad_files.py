@@ -14,7 +14,7 @@ import pytest
 
 from tests.media.numbered import Recipe, number_of, picture, write
 from vpipe.errors import InputError
-from vpipe.media import FrameSource, probe, source
+from vpipe.media import FrameSource, opening, probe, source
 
 SMALL = Recipe(".mp4", "libx264", {"g": "10", "bf": "0"}, frames=40)
 
@@ -352,3 +352,23 @@ def test_absurd_output_sizes_are_refused(good: Path) -> None:
     with pytest.raises(InputError) as caught:
         FrameSource(good, short_side_px=100_000)
     assert caught.value.code == "too_many_pixels"
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".mkv"])
+def test_a_decoder_never_gets_to_allocate_absurd_pictures(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import cv2
+
+    monkeypatch.setattr(opening, "MAX_PIXELS", 10_000)
+    limit = {"max_pixels": "10000"}
+    monkeypatch.setattr(opening, "DECODER_OPTIONS", limit)
+    monkeypatch.setattr(opening, "OPEN_OPTIONS", {**opening.OPEN_OPTIONS, **limit})
+    path = tmp_path / f"big{suffix}"
+    if suffix == ".mkv":
+        write(path, Recipe(".mkv", "ffv1", frames=2))
+    else:
+        cv2.imwrite(str(path), picture(1))
+    fault = refused(path)
+    assert fault.code == "too_many_pixels"
+    assert "160x96" in fault.message

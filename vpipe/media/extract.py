@@ -22,7 +22,8 @@ from vpipe.timeline import seconds
 Naming = Literal["vpipe", "denseflow"]
 DEFAULT_JPEG_QUALITY = 95
 FORMAT_VERSION = 1
-QUEUE_PER_THREAD = 4  # frames decoded ahead of the encoders: bounds memory
+QUEUE_PER_THREAD = 4  # frames decoded ahead of the encoders
+QUEUE_BYTES = 256 << 20  # and never more than this, so that memory stays flat on large pictures
 REPORT_EVERY = 16  # frames between two calls of `progress`
 
 
@@ -131,7 +132,9 @@ def _write(
     progress: Progress | None,
 ) -> Extracted:
     """Decode, encode in threads, write in order."""
-    source = FrameSource(source_path, short_side_px=settings.short_side_px)
+    source = FrameSource(source_path, short_side_px=settings.short_side_px, threads=jobs)
+    width, height = source.output_size
+    ahead = max(2, min(QUEUE_PER_THREAD * jobs, QUEUE_BYTES // (width * height * 3)))
     sink = Hdf5Sink(temporary) if settings.kind == "h5" else FolderSink(temporary, settings.file_name)
     try:
         with ThreadPoolExecutor(max_workers=jobs) as pool:
@@ -140,7 +143,7 @@ def _write(
                 waiting.append(
                     (frame, pool.submit(encode_image, frame.image, settings.kind, settings.quality))
                 )
-                if len(waiting) > QUEUE_PER_THREAD * jobs:
+                if len(waiting) > ahead:
                     _next_to(sink, waiting, progress)
             while waiting:
                 _next_to(sink, waiting, progress)

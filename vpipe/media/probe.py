@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from itertools import islice
 
 import av
 from av.container import InputContainer
@@ -26,6 +28,7 @@ from vpipe.media.opening import (
 
 DEFAULT_RATE = Fraction(25)  # FFmpeg's own guess where a file says nothing
 SQUARE_TOLERANCE = Fraction(1, 100)  # encoders write 964:963 after rounding a size
+PACKETS_TRIED = 4
 HDR_TRANSFERS = {16: "PQ", 18: "HLG"}  # AVCOL_TRC_SMPTE2084, AVCOL_TRC_ARIB_STD_B67
 
 
@@ -70,8 +73,27 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
         counts = DecodeCounts()
         first = next(decode_frames(container, stream, counts), None)
         if first is None:
+            refuse_size(path, *_size_refused_by_decoder(path))
             raise InputError("no_decodable_frame", _why_nothing_decodes(path, counts))
         return _describe(path, container, stream, first[0])
+
+
+def _size_refused_by_decoder(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """The frame size that a decoder found over the limit, else (0, 0): only FFmpeg's log tells it."""
+    before = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture(), open_container(path) as container:
+            stream = pick_stream(container, path, threads=1)
+            for packet in islice(container.demux(stream), PACKETS_TRIED):
+                stream.decode(packet)
+    except av.FFmpegError as error:
+        found = re.search(r"Picture size (\d+)x(\d+)", str(error))
+        if found is not None:
+            return int(found[1]), int(found[2])
+    finally:
+        av.logging.set_level(before)
+    return 0, 0
 
 
 def _why_nothing_decodes(path: str | os.PathLike[str], counts: DecodeCounts) -> str:

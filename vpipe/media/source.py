@@ -32,6 +32,7 @@ from vpipe.media.timeline import (
 from vpipe.timeline import seconds
 
 SEEK_GAIN = 8  # frames that a jump to a keyframe must save
+LARGE_FRAME_PX = 1280 * 720  # from here on, frame threads pay; below, one thread costs the least CPU
 END_TOLERANCE_S = 0.5  # headers round, and sound may be a little longer
 
 
@@ -69,7 +70,7 @@ class FrameSource:
     """Frames of one video file, upright, scaled in the decoder's own scaler.
 
     short_side_px: scale so that the shorter side has this many pixels. size: (width, height) to stretch to.
-    color: "rgb" or "gray". threads: of the decoder; 1 costs the least CPU on small frames.
+    color: "rgb" or "gray". threads: of the decoder, at most; small frames are always decoded by one.
 
     Frames are numbered as decoded, and a frame's time is its PTS minus the first PTS; index / rate only where
     PTS are missing or do not rise, with the warning `times_from_index`. Every method opens the file anew, so
@@ -98,7 +99,8 @@ class FrameSource:
             self.output_size = size
         refuse_size(path, *self.output_size)
         self._color: Color = color
-        self._threads = threads
+        large = self.info.width * self.info.height >= LARGE_FRAME_PX
+        self._threads = threads if large else 1
         self._scan: PacketScan | None = None
         self._timeline: Timeline | None = None
         self._warnings: dict[str, Warning_] = {warning.code: warning for warning in self.info.warnings}
