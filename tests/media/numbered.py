@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 os.environ.setdefault("SVT_LOG", "1")  # errors only
 
 WIDTH, HEIGHT = 160, 96
+PRESETS = {"libx264": {"preset": "veryfast"}, "libx265": {"preset": "ultrafast"}}
 BIT_ROWS, BIT_COLUMNS = 2, 5  # a 10-bit number in a grid of black and white blocks
 
 
@@ -64,7 +65,9 @@ class Recipe:
 def write(path: Path, recipe: Recipe) -> Path:
     """Write the video; frame i shows number i."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(recipe.codec, rate=recipe.rate, options=recipe.options)
+        stream = container.add_stream(
+            recipe.codec, rate=recipe.rate, options=PRESETS.get(recipe.codec, {}) | recipe.options
+        )
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, recipe.pix_fmt
         base = 1 / recipe.rate if recipe.suffix == ".avi" else recipe.time_base
         stream.codec_context.time_base = stream.time_base = base
@@ -87,7 +90,7 @@ def jittered(count: int, seed: int, start_s: Fraction = Fraction(0)) -> tuple[Fr
 
 MS = Fraction(1, 1000)
 OPEN_GOP = "open-gop=1:keyint=12:min-keyint=12:bframes=3:b-adapt=0:scenecut=0"
-X265 = "log-level=none:open-gop=1:keyint=12:min-keyint=12:bframes=3:pools=1:frame-threads=1"
+X265 = "log-level=none:open-gop=1:keyint=12:min-keyint=12:bframes=3:pools=none:wpp=0:frame-threads=1"
 
 RECIPES: dict[str, Recipe] = {
     "h264_cfr": Recipe(".mp4", "libx264", {"bf": "0", "g": "12"}),
@@ -126,7 +129,7 @@ RECIPES: dict[str, Recipe] = {
         jittered(60, 4),
         time_base=MS,
     ),
-    "av1": Recipe(".mp4", "libsvtav1", {"preset": "12", "crf": "30", "g": "20"}),
+    "av1": Recipe(".mp4", "libsvtav1", {"preset": "12", "crf": "30", "g": "20", "svtav1-params": "lp=1"}),
     "mjpeg": Recipe(".avi", "mjpeg", pix_fmt="yuvj420p"),
     "ffv1": Recipe(".mkv", "ffv1", {"g": "12"}, jittered(60, 5), time_base=MS),
 }
