@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import pytest
 
 from vpipe.models.packaged_models import packaged_models
@@ -101,3 +102,22 @@ def test_the_packaged_model_sees_a_pan(
     path = make_clip(tmp_path / "pan.mp4", frames=250, fps=25, size=(340, 256), step_px=(2, 0))
     finished = run("classify", path, "--jsonl")
     assert json.loads(finished.stdout)["labels"][0]["label"] == "pan_left", finished.stderr
+
+
+def test_explain_draws_the_loudest_clip_of_each_stream(
+    tmp_path: Path, small_clip: Path, run: InProcess
+) -> None:
+    model = write_model(tmp_path / "two.safetensors", "rgb", "flow")
+    finished = run("classify", small_clip, "--model", model, "--crops", "3", "--explain", "why", "--jsonl")
+    assert finished.returncode == 0, finished.stderr
+    answer = json.loads(finished.stdout)["labels"][0]["label"]
+    document = json.loads((tmp_path / "why" / "small.json").read_text())
+    assert document["answer"] == answer
+    assert [stream["modality"] for stream in document["streams"]] == ["rgb", "flow"]
+    for stream in document["streams"]:
+        starts = [clip["start_s"] for clip in stream["clips"]]
+        assert starts == sorted(starts)
+        assert all(abs(sum(clip["scores"].values()) - 1) < 1e-4 for clip in stream["clips"])
+    picture = cv2.imread(str(tmp_path / "why" / "small.png"))
+    assert picture.shape == (2 * (22 + 144), 8 * 144, 3)
+    assert picture[22 + 144 + 22 :, 7 * 144 :].max() == 0  # seven flows below eight frames

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from vpipe.cli.options import RunOptions, batch_options, new_app
+from vpipe.cli.output import prepare_output_dir
 from vpipe.cli.progress import progress
 from vpipe.cli.run import Item, run_batch
 from vpipe.cli.scoring import DEFAULT_MODEL, Batch, DType, ModelName, model_summary, video_line
@@ -34,6 +36,10 @@ def classify(
     ] = False,
     batch_size: Batch = 16,
     dtype: DType = "fp32",
+    explain: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write DIR/<id>.png: where the best clip shows the label."),
+    ] = None,
 ) -> None:
     """Label whole videos: one list of labels with scores for each."""
     if options.dry_run:
@@ -47,7 +53,15 @@ def classify(
     loaded = load_model(model, device)
     recognizer = Recognizer(loaded, device=device, dtype=dtype, batch_size=batch_size, modality=modality)
 
+    if explain is not None:
+        prepare_output_dir(explain)
+
     def work(item: Item) -> dict[str, Any]:
+        explanation = None
+        if explain is not None:
+            from vpipe.recognition.explain import Explanation  # here, because it brings in OpenCV
+
+            explanation = Explanation()
         with progress(None, "pairs", item.display, options) as bar:
             found = classify_video(
                 item.path,
@@ -58,7 +72,10 @@ def classify(
                 cache_dir=options.cache_dir,
                 jobs=options.jobs,
                 progress=bar.to,
+                explanation=explanation,
             )
+        if explain is not None and explanation is not None:
+            explanation.write(explain, item.video_id, found.labels, found.top(1)[0][0])
         row: dict[str, Any] = {
             "duration_s": round(found.duration_s, 6),
             "frames": found.frames,

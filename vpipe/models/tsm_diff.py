@@ -35,11 +35,19 @@ class TSMDiff(nn.Module):
         self.fc = nn.Linear(dims.widths[-1], dims.classes)
 
     def forward(self, clip: Tensor) -> Tensor:
-        batch, frames = clip.shape[:2]
+        x = self._features(clip).mean((2, 3))
+        return self.fc(self.dropout(x)).view(len(clip), self.dims.frames, -1).mean(1)
+
+    def class_activation(self, clip: Tensor) -> Tensor:
+        """Where each class is seen: (N, T, classes, h, w) (Zhou et al. 2016, CAM)."""
+        maps = nn.functional.conv2d(self._features(clip), self.fc.weight[..., None, None])
+        return maps.unflatten(0, (len(clip), -1))
+
+    def _features(self, clip: Tensor) -> Tensor:
         clip = clip.permute(0, 1, 3, 4, 2)  # channels last: N, T, H, W, C
         grey = clip.mean(-1, keepdim=True)
         step = (grey[:, 1:] - grey[:, :-1]) * self.dims.gain
         none = torch.zeros_like(step[:, :1])
         x = torch.cat([clip, torch.cat([none, step], 1), torch.cat([step, none], 1)], dim=-1)
-        x = self.backbone(x.flatten(0, 1).permute(0, 3, 1, 2)).mean((2, 3))
-        return self.fc(self.dropout(x)).view(batch, frames, -1).mean(1)
+        features: Tensor = self.backbone(x.flatten(0, 1).permute(0, 3, 1, 2))
+        return features

@@ -40,11 +40,20 @@ class TSN(nn.Module):
         self.fc = nn.Linear(dims.widths[-1], dims.classes)
 
     def forward(self, clip: Tensor) -> Tensor:
+        x = self._features(clip)
+        logits = self.fc(self.dropout(x.mean((2, 3))))
+        return logits.view(len(clip), -1, self.dims.classes).mean(1)
+
+    def class_activation(self, clip: Tensor) -> Tensor:
+        """Where each class is seen: (N, T / stack, classes, h, w) (Zhou et al. 2016, CAM)."""
+        maps = nn.functional.conv2d(self._features(clip), self.fc.weight[..., None, None])
+        return maps.unflatten(0, (len(clip), -1))
+
+    def _features(self, clip: Tensor) -> Tensor:
         batch, frames, channels, height, width = clip.shape
         if self.dims.compress:
             clip = torch.asinh(2 * clip)
         segments = frames // self.dims.stack
         x = clip.reshape(batch * segments, channels * self.dims.stack, height, width)
-        x = self.backbone(x.contiguous(memory_format=torch.channels_last))
-        logits = self.fc(self.dropout(x.mean((2, 3))))
-        return logits.view(batch, segments, -1).mean(1)
+        features: Tensor = self.backbone(x.contiguous(memory_format=torch.channels_last))
+        return features

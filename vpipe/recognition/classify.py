@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +23,9 @@ from vpipe.recognition.clips import (
 from vpipe.recognition.preprocess import Crops, decode_size, views
 from vpipe.recognition.recognizer import ReadyStream, Recognizer, fuse
 from vpipe.recognition.sampling import plan_clips
+
+if TYPE_CHECKING:
+    from vpipe.recognition.explain import Explanation
 
 DEFAULT_CLIPS = 10
 
@@ -53,8 +58,11 @@ def classify(
     cache_dir: Path | None = None,
     jobs: int = 1,
     progress: Progress | None = None,
+    explanation: Explanation | None = None,
 ) -> Classification:
     """Classify one video. Only the frames and flows of its clips are decoded and computed.
+
+    An `explanation` remembers what the streams looked at.
 
     `progress` hears about flow pairs. Raises InputError as FrameSource does, and `no_motion` for one frame.
     """
@@ -81,9 +89,12 @@ def classify(
             flow_use = ensure_flow(entry, needed_pairs(plan), jobs=jobs, progress=progress)
             warnings |= {w.code: w for w in entry.warnings}
             found = flow_clips(entry, plan, size)
-        per_view = recognizer.score_views(
-            ready, (view for clip in found for view in views(clip, stream.size, crops, wide=wide))
-        )
+        windows = (views(clip, stream.size, crops, wide=wide) for clip in found)
+        if explanation is None:
+            per_view = recognizer.score_views(ready, chain.from_iterable(windows))
+        else:
+            per_view = recognizer.score_views(ready, explanation.watch(ready, plan, windows))
+            explanation.scored(per_view)
         scores.append(per_view.mean(axis=0, dtype=np.float64))
     return Classification(
         labels=recognizer.labels,
