@@ -19,6 +19,7 @@ KINDS = ("standard", "high")
 DEFAULT_BOUND_PX = 20.0
 _HIGH_STEPS_PER_PX = 32
 _HIGH_MAX_CODE = 32767
+_HIGH_BOUND_PX = _HIGH_MAX_CODE / _HIGH_STEPS_PER_PX
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,10 @@ class Storage:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise UsageError("bad_storage", f"storage '{self.kind}': choose one of {', '.join(KINDS)}")
-        if not 0.5 <= self.bound_px <= 1000:
-            raise UsageError("bad_bound", f"bound {self.bound_px} px: allowed are 0.5 to 1000")
+        if not 0.5 <= self.bound_px <= _HIGH_BOUND_PX:
+            raise UsageError("bad_bound", f"bound {self.bound_px} px: allowed are 0.5 to 1023")
         # One spelling: 20 and 20.0 name the same file, and `high` has one bound only.
-        bound = float(self.bound_px) if self.kind == "standard" else _HIGH_MAX_CODE / _HIGH_STEPS_PER_PX
+        bound = float(self.bound_px) if self.kind == "standard" else _HIGH_BOUND_PX
         object.__setattr__(self, "bound_px", bound)
 
     @property
