@@ -204,6 +204,8 @@ UNWRITABLE = {
     "flow --cache-dir": ["flow", "--cache-dir", "{}"],
     "flow --render": ["flow", "--render", "{}/flow.mp4"],
     "flow --render-frames": ["flow", "--render-frames", "{}"],
+    "classify --explain": ["classify", "--model", "{model}", "--explain", "{}"],
+    "detect --anet": ["detect", "--model", "{model}", "--anet", "{}/anet.json"],
     "classify --cache-dir": ["classify", "--model", "{model}", "--cache-dir", "{}"],
 }
 
