@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "flow": ("vpipe.cli.flow", "Compute optical flow into the cache."),
     "classify": ("vpipe.cli.classify", "Label whole videos."),
     "detect": ("vpipe.cli.detect", "Find labelled moments (start, end, score) in long videos."),
+    "eval": ("vpipe.cli.eval", "Score detections against annotations."),
     "train": ("vpipe.cli.train", "Train a model on your own labels."),
     "models": ("vpipe.cli.models", "List models, show what is in a weight file, fuse."),
     "synth": ("vpipe.cli.synth", "Generate videos with exact truth."),

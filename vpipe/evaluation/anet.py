@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,7 @@ class DetectionScores:
     predictions: int  # those of known labels
     warnings: list[Warning_] = field(default_factory=list)
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, Any]:
         """{"map": {"0.50": mAP}, "average_map": ..., "ap": {label: {"0.50": AP}}, "warnings": [...]}."""
         names = [f"{t:.2f}" for t in self.tious]
         return {

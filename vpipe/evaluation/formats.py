@@ -93,13 +93,17 @@ def truth_table(
     return SegmentTable.of(rows)
 
 
-def results_table(
-    document: Mapping[str, Any], *, blocked: Collection[str] = (), name: str = "predictions"
-) -> SegmentTable:
-    """Predictions of an ActivityNet results document. Raises InputError `not_predictions`."""
+def results_table(document: Any, *, blocked: Collection[str] = (), name: str = "predictions") -> SegmentTable:
+    """Predictions of an ActivityNet results document, or of what `vpipe detect --json` prints.
+
+    Raises InputError `not_predictions`.
+    """
     rows: list[tuple[str, str, float, float, float]] = []
     try:
-        for video, found in document["results"].items():
+        results = document["results"]
+        if isinstance(results, list):  # vpipe's rows
+            results = results_document(results)["results"]
+        for video, found in results.items():
             if video in blocked:
                 continue
             for entry in found:
@@ -108,7 +112,7 @@ def results_table(
     except (KeyError, TypeError, ValueError, AttributeError):
         raise InputError(
             "not_predictions",
-            f"{name}: not ActivityNet results: expected results/<id>/[label, score, segment]",
+            f"{name}: not ActivityNet results (results/<id>/[label, score, segment]), nor of `vpipe detect`",
         ) from None
     return SegmentTable.of(rows)
 
