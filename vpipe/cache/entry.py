@@ -19,13 +19,13 @@ import numpy.typing as npt
 from vpipe import threads
 from vpipe.cache import parts
 from vpipe.cache.claims import Claim, ClaimLost, claimed
-from vpipe.cache.files import cache_faults, fsync_dir
+from vpipe.cache.files import ABSENT, cache_faults, fsync_dir
 from vpipe.cache.keys import DECODE_RECIPE
 from vpipe.cache.pipeline import compute_records
 from vpipe.cache.plan import open_source, plan_grid
 from vpipe.cache.records import DamagedFile, Grid, Record, decode
 from vpipe.cache.sealed import SealedFile, write_sealed
-from vpipe.errors import InputError, Warning_
+from vpipe.errors import EnvironmentFault, InputError, Warning_
 from vpipe.flow.params import FlowParams
 from vpipe.flow.quantise import Storage
 from vpipe.media.opening import display_name
@@ -157,7 +157,8 @@ class FlowEntry:
             )
         computed = 0
         while True:
-            sealed, missing = self._look(wanted)
+            with cache_faults(self.root):
+                sealed, missing = self._look(wanted)
             if not missing and (sealed or len(wanted) < self.pairs):
                 break
             with contextlib.suppress(ClaimLost), self._claim() as claim:
@@ -167,6 +168,11 @@ class FlowEntry:
                         computed += count
                         if progress:
                             progress(computed, max(computed, len(missing)))
+        if sealed and self._work.exists():
+            # Somebody was killed between sealing and tidying; where that cannot be done, it does no harm.
+            with contextlib.suppress(ClaimLost, EnvironmentFault), self._claim() as claim:
+                for _ in self._complete(claim, [], 1):
+                    pass
         computed = min(computed, len(wanted))
         return Counts(len(wanted), computed, len(wanted) - computed)
 
@@ -355,8 +361,7 @@ class FlowEntry:
     def _open_sealed(self) -> SealedFile | None:
         """The sealed file, kept open; None where there is none. Raises DamagedFile."""
         if self._sealed_file is None:
-            # Not a directory: the cache is below a file; whoever writes to it says so.
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            with cache_faults(self.root), contextlib.suppress(*ABSENT):
                 sealed = SealedFile(self._sealed_path, self.key)
                 if sealed.storage != self.storage:
                     raise DamagedFile(f"{self._sealed_path}: another storage than its name says")

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from vpipe.errors import EnvironmentFault
 
+# What looking for a file below the cache raises where it is not there; the latter where a file is in the way,
+# which whoever writes finds out.
+ABSENT = (FileNotFoundError, NotADirectoryError)
 WAY_OUT = "choose another folder with --cache-dir DIR or VPIPE_CACHE_DIR"
 
 
@@ -44,7 +47,7 @@ def write_atomic(path: Path, pieces: Iterable[bytes], *, beside: Path) -> None:
 
 @contextmanager
 def cache_faults(root: Path) -> Iterator[None]:
-    """Turn an OSError met while writing the cache into an EnvironmentFault that names the folder."""
+    """Turn an OSError met in the cache into an EnvironmentFault that names the folder."""
     try:
         yield
     except OSError as error:
@@ -55,5 +58,5 @@ def cache_faults(root: Path) -> Iterator[None]:
                 f"again to go on, or {WAY_OUT}",
             ) from error
         raise EnvironmentFault(
-            "cache_unwritable", f"{root}: cannot write the flow cache ({error.strerror or error}); {WAY_OUT}"
+            "cache_unwritable", f"{root}: cannot use the flow cache ({error.strerror or error}); {WAY_OUT}"
         ) from error

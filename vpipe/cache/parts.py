@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vpipe.cache.claims import Claim
-from vpipe.cache.files import write_atomic
+from vpipe.cache.files import ABSENT, write_atomic
 from vpipe.cache.keys import canonical_json
 from vpipe.cache.records import DamagedFile, Record, verify
 
@@ -142,5 +142,5 @@ def drop_flows(bad: Sequence[Place], folder: Path, entry: str, claim: Claim) -> 
 def _named(folder: Path, suffix: str) -> list[Path]:
     try:
         return sorted(folder / name for name in os.listdir(folder) if name.endswith(suffix))
-    except FileNotFoundError:
+    except ABSENT:
         return []

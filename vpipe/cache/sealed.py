@@ -71,8 +71,9 @@ def write_sealed(
             shuffle=storage.dtype.itemsize > 1,
             compression=hdf5plugin.Zstd(clevel=ZSTD_LEVEL[storage.kind]),
         )
-        flow.attrs["scale"] = storage.scale
-        flow.attrs["zero"] = storage.zero
+        # float32, so that codes in float32 stay that when a reader applies them.
+        flow.attrs["scale"] = np.float32(storage.scale)
+        flow.attrs["zero"] = np.float32(storage.zero)
         count = 0
         for count, record in enumerate(records, 1):
             if record.pair != count - 1:
@@ -179,8 +180,8 @@ class SealedFile:
             self._place: dict[int, tuple[int, int]] = {}
             flow.id.chunk_iter(lambda c: self._place.__setitem__(c.chunk_offset[0], (c.byte_offset, c.size)))
 
-    def _meaning(self) -> tuple[np.dtype[Any], float, int]:
-        return self.storage.dtype, self.storage.scale, self.storage.zero
+    def _meaning(self) -> tuple[np.dtype[Any], np.float32, np.float32]:
+        return self.storage.dtype, np.float32(self.storage.scale), np.float32(self.storage.zero)
 
     def _table(self, h5: Any, name: str, pairs: int) -> npt.NDArray[Any]:
         rows = pairs if name in ("valid", "clipped", "flow_sha256") else pairs + 1

@@ -13,6 +13,7 @@ from pathlib import Path
 import platformdirs
 
 from vpipe.cache.entry import Counts, FlowEntry, entry_paths
+from vpipe.cache.files import cache_faults
 from vpipe.cache.keys import entry_key, source_digest
 from vpipe.flow.params import FlowParams
 from vpipe.flow.quantise import Storage
@@ -49,8 +50,9 @@ class FlowCache:
         video = Path(path)
         digest = source_digest(video, self.root / "sources", verify=verify_source)
         key = entry_key(digest, params)
-        if not self._is_sealed(key, storage) and self._is_sealed(key, Storage("high")):
-            storage = Storage("high")
+        with cache_faults(self.root):
+            if not self._is_sealed(key, storage) and self._is_sealed(key, Storage("high")):
+                storage = Storage("high")
         return FlowEntry(self.root, key, digest, video, params, storage)
 
     def _is_sealed(self, key: str, storage: Storage) -> bool:
