@@ -150,12 +150,12 @@ def _recipe(given: Mapping[str, Any], kind: str) -> tuple[FlowParams, Storage]:
 
 def _for_model(name: str, given: Mapping[str, Any], kind: str) -> tuple[FlowParams, Storage]:
     """The recipe that a model's weight file carries."""
-    from vpipe.flow.quantise import Storage
-    from vpipe.models import load_model  # here: torch takes a second
-
     if given:
         flags = ", ".join("--" + name.removesuffix("_px").replace("_", "-") for name in given)
         raise UsageError("bad_flags", f"--for MODEL fixes the whole recipe: leave out {flags}")
+    from vpipe.flow.quantise import Storage
+    from vpipe.models import load_model  # here: torch takes a second
+
     for stream in load_model(name).streams:
         if stream.flow_params is not None:
             return stream.flow_params, Storage(kind, stream.bound)
