@@ -8,6 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 
+def plain_text(text: str) -> str:
+    """Text as valid UTF-8: bytes of a file name that are not are written as `\\xff`."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def one_line(text: str) -> str:
+    """Text that cannot break a line or steer a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in plain_text(text))
+
+
 class VpipeError(Exception):
     """A fault with a reason code (snake_case, stable) and a message that names the file and the way out."""
 

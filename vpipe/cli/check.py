@@ -8,8 +8,9 @@ import typer
 
 from vpipe.cli.inputs import Item
 from vpipe.cli.options import RunOptions, batch_options, new_app
-from vpipe.cli.output import Row, one_line
+from vpipe.cli.output import Row
 from vpipe.cli.run import run_batch
+from vpipe.errors import one_line
 
 app = new_app()
 

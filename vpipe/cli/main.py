@@ -20,9 +20,9 @@ import typer
 from typer.core import TyperGroup
 
 import vpipe
-from vpipe.cli.output import ClosedPipe, one_line, silence_stdout
+from vpipe.cli.output import ClosedPipe, silence_stdout
 from vpipe.cli.settings import settings_for
-from vpipe.errors import VpipeError
+from vpipe.errors import VpipeError, one_line
 
 # command -> (module with a Typer `app`, one-line help), in the order of --help
 COMMANDS: dict[str, tuple[str, str]] = {

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from vpipe.cli.options import Json, new_app
-from vpipe.cli.output import dump, one_line, write_stdout
-from vpipe.errors import UsageError
+from vpipe.cli.output import dump, write_stdout
+from vpipe.errors import UsageError, one_line
 
 app = new_app(help="List models and show what is in a weight file.")
 

@@ -14,7 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from vpipe.errors import EnvironmentFault, Warning_
+from vpipe.errors import EnvironmentFault, Warning_, plain_text
 
 Row = dict[str, Any]
 
@@ -77,17 +77,7 @@ def plain(value: Any) -> Any:
 
 def display_name(path: str | Path) -> str:
     """A path as valid UTF-8: bytes that are not are written as `\\xff`."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
-def plain_text(text: str) -> str:
-    """Text as valid UTF-8: undecodable bytes are written as `\\xff`."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def one_line(text: str) -> str:
-    """Text that cannot break a line or steer a terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in plain_text(text))
+    return plain_text(os.fsdecode(path))
 
 
 def dump(value: Any) -> str:

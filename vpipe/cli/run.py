@@ -20,13 +20,12 @@ from vpipe.cli.output import (
     Row,
     TextOutput,
     dump,
-    one_line,
     plain,
     prepare_output_dir,
     write_stdout,
     write_whole,
 )
-from vpipe.errors import EnvironmentFault, InputError, UsageError, VpipeError
+from vpipe.errors import EnvironmentFault, InputError, UsageError, VpipeError, one_line
 
 __all__ = ["Item", "RunOptions", "run_batch"]
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from vpipe.cli.output import one_line
+from vpipe.errors import one_line
 
 if TYPE_CHECKING:
     from vpipe.models import Model

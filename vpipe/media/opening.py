@@ -12,7 +12,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from vpipe.errors import InputError
+from vpipe.errors import InputError, one_line
 
 MAX_PIXELS = 8192 * 8192  # of one decoded or scaled frame; larger claims are refused before any allocation
 HEAD_BYTES = 4096
@@ -30,8 +30,7 @@ PICTURE_FORMATS = ("image2", "gif_pipe", "webp_pipe")  # and all other *_pipe
 
 def display_name(path: str | os.PathLike[str]) -> str:
     """The path as one line of valid UTF-8: other bytes and control characters are escaped."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return one_line(os.fsdecode(path))
 
 
 def read_head(path: str | os.PathLike[str]) -> bytes:

@@ -138,7 +138,7 @@ def write_weights(
         os.replace(beside, path)
     except OSError as error:
         raise EnvironmentFault(
-            "output_not_writable", f"{path}: cannot write the weights ({error.strerror}); choose another -o"
+            "unwritable_output", f"{path}: cannot write the weights ({error.strerror}); choose another -o"
         ) from None
 
 

@@ -128,5 +128,5 @@ def _write(path: Path, data: bytes) -> None:
     except OSError as error:
         beside.unlink(missing_ok=True)
         raise EnvironmentFault(
-            "output_not_writable", f"{path}: cannot write ({error.strerror}); choose another --explain folder"
+            "unwritable_output", f"{path}: cannot write ({error.strerror}); choose another --explain folder"
         ) from None

@@ -166,7 +166,7 @@ def _in_processes(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EnvironmentFault(
-            "output_not_writable", f"{folder}: {error.strerror}; choose another -o"
+            "unwritable_output", f"{folder}: {error.strerror}; choose another -o"
         ) from None
     real = textures_from_videos(options.background_from) if options.background_from else []
     if jobs <= 1 or len(tasks) <= 1:
