@@ -25,7 +25,11 @@ def h264(frames: Sequence[np.ndarray], crf: int) -> list[np.ndarray]:
     encoder = av.CodecContext.create("libx264", "w")
     encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
     encoder.framerate, encoder.thread_count = Fraction(8), 1
-    encoder.options = {"preset": "ultrafast" if crf % 2 else "veryfast", "crf": str(crf)}
+    encoder.options = {
+        "preset": "ultrafast" if crf % 2 else "veryfast",
+        "crf": str(crf),
+        "x264-params": "cpu-independent=1",
+    }
     decoder = av.CodecContext.create("h264", "r")
     decoder.thread_count = 1
     packets = []
@@ -44,7 +48,8 @@ def like_tvl1(flow: np.ndarray, rng: np.random.Generator, px_scale: float, stora
 
     flow float32 (T, 2, H, W), px of this picture; `px_scale` converts to px of the picture that TV-L1 would
     have run on, in which `storage` rounds. Smoothing over edges, weak texture (flow shrinks in places that
-    stay the same for the whole clip), displacements too long to follow, outliers, noise, then rounding.
+    stay the same for the whole clip), small fast things lost or seen in a wrong direction, displacements too
+    long to follow, outliers, noise, then rounding.
     """
     frames, _, height, width = flow.shape
     flow = flow * px_scale
@@ -58,8 +63,9 @@ def like_tvl1(flow: np.ndarray, rng: np.random.Generator, px_scale: float, stora
     reach = float(np.exp(rng.uniform(np.log(8), np.log(60))))
     noise = float(rng.choice([0.0, 0.03, 0.1, 0.3]))
     outliers = rng.poisson(0.5, size=(frames,))
+    losing = rng.random() < 0.7
     for t in range(frames):
-        moved = flow[t]
+        moved = _lose_small(flow[t], rng) if losing else flow[t]
         length = np.sqrt((moved**2).sum(0))
         if length.max() > reach:
             moved = moved * np.where(
@@ -79,3 +85,21 @@ def like_tvl1(flow: np.ndarray, rng: np.random.Generator, px_scale: float, stora
             moved = moved * weak
         flow[t] = np.stack([cv2.GaussianBlur(c.astype(np.float32), (0, 0), smooth) for c in moved])
     return storage.dequantise(storage.quantise(flow)) / px_scale
+
+
+def _lose_small(flow: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Coarse-to-fine methods lose what moves further than it is wide: an arm, a ball. Flow (2, H, W), px.
+
+    Measured with TV-L1 on swinging arms: a third of the true speed is seen, and of that less than half in the
+    true direction.
+    """
+    height, width = flow.shape[1:]
+    around = np.stack([cv2.GaussianBlur(c, (0, 0), float(rng.uniform(3, 7))) for c in flow])
+    own = flow - around
+    speed = np.sqrt((own**2).sum(0))
+    lost = np.clip((speed - 0.5) / 2, 0, 1) * float(rng.uniform(0.2, 1.0))
+    wrong = np.stack(
+        [cv2.resize(g, (width, height)) for g in rng.standard_normal((2, 12, 16)).astype(np.float32)]
+    )
+    wrong *= speed * float(rng.uniform(0, 0.45))
+    return around + own * (1 - lost) + wrong * lost
