@@ -1,16 +1,21 @@
 """Draws the pictures of the docs: python docs/pictures.py (needs the installed package).
 
 vocabulary.jpg  one row a label: six moments of a shot, then its exact flow in the colour wheel
+flow.jpg        a frame of a sample video beside its TV-L1 flow, as `vpipe flow --render` draws it
 """
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from vpipe.flow.color import flow_to_rgb
+from vpipe.flow.color import display_max_px, flow_to_rgb, render
+from vpipe.flow.methods import compute
+from vpipe.flow.params import FlowParams
+from vpipe.media import FrameSource
 from vpipe.synth.scene import random_scene
 from vpipe.synth.textures import TexturePool
 from vpipe.synth.vocabulary import LABELS
@@ -36,6 +41,18 @@ def vocabulary() -> np.ndarray:
     return np.vstack(rows)
 
 
+def flow() -> np.ndarray:
+    """RGB picture: the sixth frame of the sample at 8 frames a second, and the flow to the next one."""
+    video = HERE.parent / "sample_videos" / "clips" / "clip_00001_zoom_in.mp4"
+    grey = [
+        frame.image for _, frame in FrameSource(video, short_side_px=128, color="gray").resample(Fraction(8))
+    ]
+    colour = [frame.image for _, frame in FrameSource(video, short_side_px=360).resample(Fraction(8))]
+    found = compute(grey[5], grey[6], FlowParams.preset("accurate", short_side_px=128, fps=Fraction(8)))
+    return np.hstack([colour[5], render(found, display_max_px([found]))])
+
+
 if __name__ == "__main__":
-    picture = cv2.cvtColor(vocabulary(), cv2.COLOR_RGB2BGR)
-    cv2.imwrite(str(HERE / "vocabulary.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, 82])
+    for name, picture in (("vocabulary", vocabulary()), ("flow", flow())):
+        bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(HERE / f"{name}.jpg"), bgr, [cv2.IMWRITE_JPEG_QUALITY, 82])
