@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from vpipe.cli.output import dump, one_line, plain
+from vpipe.cli.output import dump, plain
+from vpipe.errors import one_line
 
 from .conftest import FAKE_COMMAND
 
