@@ -112,6 +112,14 @@ def test_equal_pictures_and_equal_runs_give_equal_bits() -> None:
             assert np.array_equal(flow, once)
 
 
+def test_a_small_picture_before_changes_nothing() -> None:
+    a, b = texture(4)[:160, :200], texture(4)[:160, 12:212]
+    params = FlowParams.preset("accurate", warps=2)
+    fresh = compute(a, b, params)
+    compute(a[:20, :24], b[:20, :24], params)
+    assert np.array_equal(compute(a, b, params), fresh)
+
+
 def test_float_input_is_the_same_picture() -> None:
     a, b = texture(4)[:96, :128], texture(4)[2:98, 2:130]
     params = FlowParams.preset("fast")

@@ -15,14 +15,14 @@ import torch
 
 from vpipe.errors import UsageError, VpipeError
 from vpipe.models import load_model
-from vpipe.training.loop import train
+from vpipe.training.loop import NORMALISATION, train
 from vpipe.training.recipe import Recipe
 
 RECIPE = Recipe(
     "toy",
     "rgb",
     "tsm-diff",
-    clips=640,
+    clips=400,
     batch=8,
     size=16,
     learning_rate=5e-3,
@@ -60,12 +60,14 @@ def rows(folder: Path) -> list[dict]:
 
 def test_learns_direction_and_logs_it(tmp_path: Path) -> None:
     network, steps, finished = train(RECIPE, Moving(RECIPE), 2, tmp_path, workers=0)
-    assert (steps, finished) == (80, True)
+    assert (steps, finished) == (50, True)
     assert not network.training
     log = rows(tmp_path)
-    assert [row["step"] for row in log] == [50, 80]
-    assert log[-1]["accuracy"] > 0.9 > 0.5 + abs(log[0]["loss"] - log[-1]["loss"]) * 0
-    assert log[-1]["loss"] < log[0]["loss"]
+    assert [row["step"] for row in log] == [50]
+    clips, targets = (torch.from_numpy(part) for part in Moving(RECIPE)[1000])
+    with torch.inference_mode():
+        right = network(NORMALISATION["rgb"].apply(clips)).argmax(1) == targets.argmax(1)
+    assert right.float().mean() > 0.9
 
 
 def test_resumed_equals_uninterrupted(tmp_path: Path) -> None:
@@ -79,7 +81,7 @@ def test_resumed_equals_uninterrupted(tmp_path: Path) -> None:
     _, steps, finished = train(RECIPE, Stopping(RECIPE), 2, tmp_path / "cut", workers=0)
     assert (steps, finished) == (30, False)
     resumed, steps, finished = train(RECIPE, Moving(RECIPE), 2, tmp_path / "cut", workers=0, resume=True)
-    assert (steps, finished) == (80, True)
+    assert (steps, finished) == (50, True)
     dropout = RECIPE.hyper.get("dropout", 0.1)
     assert dropout > 0  # its random numbers differ after a resume, so the weights agree only nearly
     for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):

@@ -85,6 +85,9 @@ def _engine(params: FlowParams) -> Any:
         cv2.setNumThreads(1)  # one pair a thread: OpenCV's own pool would fight ours
         kept.clear()
         kept[params] = _build(params)
+    if params.method in TVL1_METHODS:
+        # A small picture lowers OpenCV's number of scales for good; the next one may be large.
+        kept[params].setScalesNumber(params.scales)
     return kept[params]
 
 

@@ -61,8 +61,8 @@ def like_tvl1(flow: np.ndarray, rng: np.random.Generator, px_scale: float, stora
         )
         weak = 1 - rng.uniform(0.3, 1.0) / (1 + np.exp(-4 * (field - rng.uniform(0.0, 1.2))))
     reach = float(np.exp(rng.uniform(np.log(8), np.log(60))))
-    noise = float(rng.choice([0.0, 0.03, 0.1, 0.3]))
-    outliers = rng.poisson(0.5, size=(frames,))
+    noise = float(rng.choice([0.0, 0.03, 0.1, 0.2]))
+    outliers = rng.poisson(0.12, size=(frames,))
     losing = rng.random() < 0.7
     for t in range(frames):
         moved = _lose_small(flow[t], rng) if losing else flow[t]
@@ -101,5 +101,5 @@ def _lose_small(flow: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     wrong = np.stack(
         [cv2.resize(g, (width, height)) for g in rng.standard_normal((2, 12, 16)).astype(np.float32)]
     )
-    wrong *= speed * float(rng.uniform(0, 0.45))
+    wrong *= speed * float(rng.uniform(0, 0.6))
     return around + own * (1 - lost) + wrong * lost
