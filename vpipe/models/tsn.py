@@ -22,9 +22,8 @@ class TSNDims:
     stack: int = 1  # consecutive inputs that go into the network together
     widths: tuple[int, ...] = (24, 48, 96, 160)
     dropout: float = 0.2
-    compress: bool = (
-        False  # asinh of the input, in units of half a pixel: flows span four orders of magnitude
-    )
+    local: bool = False  # also pool by maximum over the picture: small motion drowns in the mean
+    compress: bool = False  # asinh(2 x) of the input: flows span four orders of magnitude
 
 
 class TSN(nn.Module):
@@ -37,16 +36,20 @@ class TSN(nn.Module):
         self.dims = dims
         self.backbone = small_backbone(dims.channels * dims.stack, dims.widths)
         self.dropout = nn.Dropout(dims.dropout)
-        self.fc = nn.Linear(dims.widths[-1], dims.classes)
+        self.fc = nn.Linear(dims.widths[-1] * (2 if dims.local else 1), dims.classes)
 
     def forward(self, clip: Tensor) -> Tensor:
         x = self._features(clip)
-        logits = self.fc(self.dropout(x.mean((2, 3))))
+        pooled = torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1) if self.dims.local else x.mean((2, 3))
+        logits = self.fc(self.dropout(pooled))
         return logits.view(len(clip), -1, self.dims.classes).mean(1)
 
     def class_activation(self, clip: Tensor) -> Tensor:
         """Where each class is seen: (N, T / stack, classes, h, w) (Zhou et al. 2016, CAM)."""
-        maps = nn.functional.conv2d(self._features(clip), self.fc.weight[..., None, None])
+        x = self._features(clip)
+        if self.dims.local:  # a cell counts in the maximum in the measure that it reaches it
+            x = torch.cat([x, x * (x / x.amax((2, 3), keepdim=True).clamp_min(1e-6)) ** 4], 1)
+        maps = nn.functional.conv2d(x, self.fc.weight[..., None, None])
         return maps.unflatten(0, (len(clip), -1))
 
     def _features(self, clip: Tensor) -> Tensor:
