@@ -88,9 +88,7 @@ def test_a_damaged_part_costs_what_is_damaged(cache: FlowCache, clip: Path) -> N
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_random_flips_and_cuts_never_change_what_is_read(
-    cache: FlowCache, clip: Path, seed: int
-) -> None:
+def test_random_flips_and_cuts_never_change_what_is_read(cache: FlowCache, clip: Path, seed: int) -> None:
     entry = cache.entry(clip, DIS)
     entry.ensure()
     assert entry.path

@@ -37,3 +37,10 @@ def test_help_lines_are_short_sentences() -> None:
         assert module == f"vpipe.cli.{command}"
         assert line.endswith(".")
         assert len(line) < 70
+
+
+def test_the_readme_reads_flow_as_the_format_page_does() -> None:
+    """The page's first block is run by tests/cache; the README shows the same one."""
+    page = (README.parent / "docs" / "cache-format.md").read_text()
+    (block, *_) = re.findall(r"```python\n.*?\n```", page, re.DOTALL)
+    assert block in README.read_text()

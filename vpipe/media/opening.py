@@ -44,19 +44,22 @@ def read_head(path: str | os.PathLike[str]) -> bytes:
         if stat.S_ISDIR(status.st_mode):
             raise InputError("is_directory", f"{name}: is a directory: give a video file")
         if not stat.S_ISREG(status.st_mode):
-            raise InputError("not_regular_file", f"{name}: is not a regular file (a {_kind(status.st_mode)})")
+            kind = _kind(status.st_mode)
+            raise InputError(
+                "not_regular_file", f"{name}: is not a regular file (a {kind}): save it as one first"
+            )
         with open(path, "rb") as handle:
             head = handle.read(HEAD_BYTES)
     except PermissionError as error:
         raise InputError("no_permission", f"{name}: {error.strerror}: make it readable") from error
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError("not_found", f"{name}: {error.strerror}") from error
+        raise InputError("not_found", f"{name}: {error.strerror}: check the name and the folder") from error
     except OSError as error:
         raise InputError("os_error", f"{name}: {error.strerror or error}") from error
     except ValueError as error:  # a NUL in the name
         raise InputError("not_found", f"{name}: {error}") from error
     if not head:
-        raise InputError("empty_file", f"{name}: the file is empty (0 bytes)")
+        raise InputError("empty_file", f"{name}: the file is empty (0 bytes): copy or download it again")
     return head
 
 
@@ -85,12 +88,18 @@ def open_container(path: str | os.PathLike[str]) -> InputContainer:
         if is_bmff(head) and not walk_boxes(path)[0]:
             raise InputError(
                 "incomplete_file",
-                f"{name}: incomplete file: its index (moov) is missing, as after a broken download",
+                f"{name}: incomplete file: its index (moov) is missing: download or copy it again",
             ) from error
-        raise InputError("not_a_video", f"{name}: is not a readable video") from error
+        raise InputError(
+            "not_a_video",
+            f"{name}: is not a readable video: see whether a player opens it, or download it again",
+        ) from error
     if container.format.name in NOT_PICTURES:
         container.close()
-        raise InputError("not_a_video", f"{name}: is not a readable video")
+        raise InputError(
+            "not_a_video",
+            f"{name}: is not a readable video: see whether a player opens it, or download it again",
+        )
     return container
 
 
@@ -104,7 +113,9 @@ def pick_stream(container: InputContainer, path: str | os.PathLike[str], threads
     """The first video stream, ready to decode. Raises InputError: no_video_stream, too_many_pixels."""
     streams = video_streams(container)
     if not streams:
-        raise InputError("no_video_stream", f"{display_name(path)}: holds no video stream")
+        raise InputError(
+            "no_video_stream", f"{display_name(path)}: holds no video stream: give a file with pictures"
+        )
     stream = streams[0]
     refuse_size(path, stream.width or 0, stream.height or 0)
     context = stream.codec_context
@@ -120,7 +131,8 @@ def refuse_size(path: str | os.PathLike[str], width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise InputError(
             "too_many_pixels",
-            f"{display_name(path)}: frames of {width}x{height} are over the limit of {MAX_PIXELS} pixels",
+            f"{display_name(path)}: frames of {width}x{height} are over the limit of {MAX_PIXELS} pixels: "
+            "scale it down first",
         )
 
 

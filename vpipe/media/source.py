@@ -141,9 +141,13 @@ class FrameSource:
     def require_motion(self) -> None:
         """Raise InputError no_motion for a still picture or a single frame."""
         if self.info.is_image:
-            raise InputError("no_motion", f"{display_name(self.path)}: a single image: no motion to see")
+            raise InputError(
+                "no_motion", f"{display_name(self.path)}: a single image: no motion to see; give a video"
+            )
         if len(self.timeline()) < 2:
-            raise InputError("no_motion", f"{display_name(self.path)}: 1 frame: no motion to see")
+            raise InputError(
+                "no_motion", f"{display_name(self.path)}: 1 frame: no motion to see; give a longer video"
+            )
 
     def _packet_scan(self) -> PacketScan:
         if self._scan is None:
