@@ -59,3 +59,18 @@ def test_unknown_names_are_refused() -> None:
         build("tsn", {"classes": 2, "frames": 4, "depth": 3})
     with pytest.raises(UsageError, match="do not divide"):
         build("tsn", {"classes": 2, "frames": 4, "stack": 3})
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_activation_maps_point_at_what_moves(local: bool) -> None:
+    """The map of a clip that differs from rest in one corner differs there, and not in the opposite one."""
+    torch.manual_seed(0)
+    hyper = {"classes": 3, "frames": 2, "channels": 2, "stack": 2, "widths": [8, 8, 16], "local": local}
+    network = build("tsn", hyper).eval()
+    rest, moving = torch.zeros(1, 2, 2, 64, 64), torch.zeros(1, 2, 2, 64, 64)
+    moving[..., :16, :16] = 3
+    with torch.inference_mode():
+        assert network(moving).shape == (1, 3)
+        change = (network.class_activation(moving) - network.class_activation(rest)).abs().sum(2)[0, 0]  # type: ignore[operator]
+    assert change.argmax() in (0, 1, change.shape[1], change.shape[1] + 1)
+    assert change[-1, -1] < change.max() / 4

@@ -48,7 +48,8 @@ class TSN(nn.Module):
         """Where each class is seen: (N, T / stack, classes, h, w) (Zhou et al. 2016, CAM)."""
         x = self._features(clip)
         if self.dims.local:  # a cell counts in the maximum in the measure that it reaches it
-            x = torch.cat([x, x * (x / x.amax((2, 3), keepdim=True).clamp_min(1e-6)) ** 4], 1)
+            most = x.amax((2, 3), keepdim=True).clamp_min(1e-6)
+            x = torch.cat([x / x[0, 0].numel(), x * (x / most) ** 4], 1)
         maps = nn.functional.conv2d(x, self.fc.weight[..., None, None])
         return maps.unflatten(0, (len(clip), -1))
 
