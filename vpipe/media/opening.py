@@ -53,7 +53,7 @@ def read_head(path: str | os.PathLike[str]) -> bytes:
     except PermissionError as error:
         raise InputError("no_permission", f"{name}: {error.strerror}: make it readable") from error
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError("not_found", f"{name}: {error.strerror}: check the name and the folder") from error
+        raise InputError("not_found", f"{name}: {error.strerror}: check the path") from error
     except OSError as error:
         raise InputError("os_error", f"{name}: {error.strerror or error}") from error
     except ValueError as error:  # a NUL in the name
