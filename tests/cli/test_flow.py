@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -146,3 +148,48 @@ def test_bad_flags(run: InProcess, arguments: list[str], code: str, tmp_path: Pa
     assert finished.stdout == ""
     assert f"[{code}]" in finished.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cache_folder_that_cannot_be_made_ends_the_run(run: InProcess, small_clip: Path) -> None:
+    finished = run("flow", small_clip, "--cache-dir", "/proc/nope")
+    assert finished.returncode == 1
+    assert "cache_unwritable" in finished.stderr
+
+
+def test_equal_names_go_to_folders_of_their_own(run: InProcess, small_clip: Path, tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(small_clip, tmp_path / folder / "same.mp4")
+    finished = run("flow", "a", "b", "-o", "out", "--render", "drawn")
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.split() == ["out/a/same.flow.h5", "out/b/same.flow.h5"]
+    assert all((tmp_path / "drawn" / folder / "same.flow.mp4").is_file() for folder in ("a", "b"))
+
+
+def test_drawing_never_replaces_the_input(run: InProcess, small_clip: Path, tmp_path: Path) -> None:
+    video = tmp_path / "mine.mp4"
+    shutil.copy(small_clip, video)
+    finished = run("flow", video, "--overwrite", "--render", video)
+    assert (finished.returncode, "output_is_input" in finished.stderr) == (2, True)
+    inside = tmp_path / "mine2.flow.mp4"
+    os.link(video, inside)
+    os.link(video, tmp_path / "mine2.mp4")
+    finished = run("flow", tmp_path / "mine2.mp4", "--overwrite", "--render", tmp_path)
+    assert (finished.returncode, "output_is_input" in finished.stderr) == (1, True)
+    assert video.read_bytes() == inside.read_bytes() == small_clip.read_bytes()
+
+
+def test_other_drawings_give_way_only_to_overwrite(run: InProcess, small_clip: Path, tmp_path: Path) -> None:
+    drawing = ("--render", "r.mp4", "--render-frames", "png")
+    assert [run("flow", small_clip, *drawing).returncode for _ in range(2)] == [0, 0]
+    before = (tmp_path / "r.mp4").read_bytes()
+    other = run("flow", small_clip, "--fps", "4", *drawing)
+    assert (other.returncode, "output_exists" in other.stderr) == (1, True)
+    assert (tmp_path / "r.mp4").read_bytes() == before
+    assert run("flow", small_clip, "--fps", "4", "--overwrite", *drawing).returncode == 0
+    pictures = {path.name for path in (tmp_path / "png" / "small").iterdir()}
+    assert pictures == {f"flow_{k:06d}.png" for k in range(len(pictures))}
+    assert len(pictures) == 7  # 2 s at 4 frames a second
+    (tmp_path / "png" / "small" / "notes.txt").write_text("mine")
+    assert run("flow", small_clip, "--render-frames", "png", "--overwrite").returncode == 1
+    assert (tmp_path / "png" / "small" / "notes.txt").read_text() == "mine"

@@ -106,8 +106,8 @@ def _acquire(folder: Path, waiting: Callable[[], None]) -> Claim:
     while True:
         if not _living(folder, None):
             mine = folder / f"{_PREFIX}{os.getpid()}-{secrets.token_hex(6)}"
+            folder.mkdir(parents=True, exist_ok=True)  # what cannot be made is the caller's error
             try:
-                folder.mkdir(parents=True, exist_ok=True)
                 mine.write_text(json.dumps(process_identity(), sort_keys=True))
             except FileNotFoundError:
                 continue  # its last user has just removed the folder

@@ -1,8 +1,8 @@
 """The store: from a video and a recipe to its flow, computed once, by whichever process comes first.
 
-    <root>/flow/ab/<key>.<storage>.flow.h5     sealed: every flow of the video
-    <root>/flow/ab/<key>.<storage>.work/       unfinished: parts, and the claim of whoever works on it
-    <root>/sources/...                         remembered digests of videos
+<root>/flow/ab/<key>.<storage>.flow.h5     sealed: every flow of the video
+<root>/flow/ab/<key>.<storage>.work/       unfinished: parts, and the claim of whoever works on it
+<root>/sources/...                         remembered digests of videos
 """
 
 from __future__ import annotations

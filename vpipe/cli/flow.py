@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from fractions import Fraction
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from vpipe.flow.quantise import Storage
 
 app = new_app()
+_PICTURE = re.compile(r"flow_\d{6,}\.png")
 _SINGLE_VIDEO = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".ts")
 
 ForModel = Annotated[
@@ -183,9 +185,12 @@ def _check_render(render: Path | None, options: RunOptions) -> None:
     """One video file cannot hold the flow of several inputs."""
     if render is None or not _is_video(render):
         return
-    several = options.from_file is not None or len(find_items(options.inputs)) > 1
-    if several:
+    items = find_items(options.inputs) if options.from_file is None else []
+    if options.from_file is not None or len(items) > 1:
         raise UsageError("bad_flags", f"--render {display_name(render)}: for several inputs give a folder")
+    if any(_same_file(render, item.path) for item in items):
+        where = display_name(render)
+        raise UsageError("output_is_input", f"--render {where}: is the input: choose another name")
 
 
 def _outputs(
@@ -202,18 +207,63 @@ def _outputs(
         row["path"] = output / f"{item.video_id}.flow.h5"
         assert entry.path is not None  # ensured
         _place(entry.path, row["path"], options.overwrite)
-    if render is not None or render_frames is not None:
-        from vpipe.cache import render as draw  # here: only where pictures are asked for
     if render is not None:
         row["render"] = render if _is_video(render) else render / f"{item.video_id}.flow.mp4"
-        if options.overwrite or not row["render"].exists():
-            draw.render_video(entry, row["render"])
-        else:
-            note(f"{display_name(row['render'])}: exists and is kept (--overwrite draws it anew)", options)
+        if _same_file(row["render"], item.path):
+            where = display_name(row["render"])
+            raise InputError("output_is_input", f"{where}: is the input: choose another --render folder")
+        _render_video(entry, row["render"], options.overwrite)
     if render_frames is not None:
         row["render_frames"] = render_frames / item.video_id
-        draw.render_frames(entry, row["render_frames"])
+        _render_frames(entry, row["render_frames"], options.overwrite)
     return row
+
+
+def _same_file(a: Path, b: Path) -> bool:
+    try:
+        return os.path.samefile(a, b)
+    except OSError:
+        return False
+
+
+def _render_video(entry: FlowEntry, target: Path, overwrite: bool) -> None:
+    """Draw beside and put in place; an equal picture stays, another file only gives way to --overwrite."""
+    from vpipe.cache.render import render_video
+
+    beside = target.with_name(f".{target.stem}.{os.getpid()}.drawn{target.suffix}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        render_video(entry, beside)
+        _place(beside, target, overwrite)
+    except OSError as error:
+        raise unwritable(target, error) from None
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _render_frames(entry: FlowEntry, target: Path, overwrite: bool) -> None:
+    """Draw into a folder beside and put it in place; only our own pictures give way to --overwrite."""
+    from vpipe.cache.render import render_frames
+
+    beside = target.with_name(f".{target.name}.{os.getpid()}.drawn")
+    try:
+        shutil.rmtree(beside, ignore_errors=True)
+        render_frames(entry, beside)
+        if os.path.lexists(target):
+            drawn = sorted(path.name for path in beside.iterdir())
+            there = sorted(os.listdir(target)) if target.is_dir() else None
+            if there == drawn and not filecmp.cmpfiles(beside, target, drawn, shallow=False)[1]:
+                return
+            ours = there is not None and all(_PICTURE.fullmatch(name) for name in there)
+            if there != [] and not (overwrite and ours):
+                way = "--overwrite replaces it" if ours else "choose another --render-frames"
+                raise InputError("output_exists", f"{display_name(target)}: holds something else: {way}")
+            shutil.rmtree(target)
+        os.replace(beside, target)
+    except OSError as error:
+        raise unwritable(target, error) from None
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _place(sealed: Path, target: Path, overwrite: bool) -> None:
@@ -226,6 +276,7 @@ def _place(sealed: Path, target: Path, overwrite: bool) -> None:
         )
     beside = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)  # an id may hold folders, where stems clash
         beside.unlink(missing_ok=True)
         try:
             os.link(sealed, beside)
