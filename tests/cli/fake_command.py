@@ -40,6 +40,12 @@ def fake(options: RunOptions, step: Annotated[int, typer.Option(min=1, help="A n
             raise UsageError("bad_value", "no such value")
         if fate in ("SIGINT", "SIGTERM"):
             os.kill(os.getpid(), getattr(signal, fate))
+        if fate.startswith("swallowed "):  # as an import under `except:` does
+            try:
+                os.kill(os.getpid(), getattr(signal, fate.split()[1]))
+            except BaseException as error:
+                if fate.endswith("then broken"):
+                    raise AttributeError("half imported") from error
         warnings = [Warning_("vfr", "the rate varies", {"decoded": 3})] if fate == "warn" else []
         row = {"duration_s": Fraction(1, 3), "frames": 4, "width": 8, "height": 6, "warnings": warnings}
         settings = {"step": step, "jobs": options.jobs, "verbose": options.verbose}

@@ -33,6 +33,9 @@ ROW_KEYS = ["input", "video_id", "status", "duration_s", "frames", "width", "hei
         ({"a.mp4": "ok", "b.mp4": "usage", "c.mp4": "ok"}, 2),
         ({"a.mp4": "ok", "b.mp4": "SIGINT", "c.mp4": "ok"}, 130),
         ({"a.mp4": "ok", "b.mp4": "SIGTERM", "c.mp4": "ok"}, 143),
+        ({"a.mp4": "ok", "b.mp4": "swallowed SIGTERM", "c.mp4": "ok"}, 143),
+        ({"a.mp4": "ok", "b.mp4": "swallowed SIGINT", "c.mp4": "ok"}, 130),
+        ({"a.mp4": "ok", "b.mp4": "swallowed SIGTERM then broken", "c.mp4": "ok"}, 143),
     ],
 )
 def test_exit_codes(fake: Fake, fates: dict[str, str], code: int) -> None:

@@ -10,16 +10,15 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
-import signal
 import sys
 import traceback
-from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 import vpipe
+from vpipe.cli import interrupt
 from vpipe.cli.output import ClosedPipe, silence_stdout
 from vpipe.cli.settings import settings_for
 from vpipe.errors import VpipeError, one_line
@@ -78,10 +77,6 @@ def _quiet_help(command: Any) -> Any:
     return command
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM: like Ctrl-C for whoever tidies up, but another exit code."""
-
-
 def _print_version(asked: bool) -> None:
     if asked:
         print(f"vpipe {vpipe.__version__}")
@@ -108,13 +103,7 @@ def root(
 
 def main() -> NoReturn:
     """Run the command line and exit with one of the codes above."""
-    stopped_by: list[int] = []
-
-    def terminate(number: int, _frame: FrameType | None) -> None:
-        stopped_by.append(number)
-        raise Terminated
-
-    signal.signal(signal.SIGTERM, terminate)
+    interrupt.watch()
     for stream in (sys.stdout, sys.stderr):
         # What is printed is the same bytes under every locale.
         with contextlib.suppress(AttributeError):
@@ -129,8 +118,8 @@ def main() -> NoReturn:
             raise
         code = CLOSED_PIPE  # Typer met it while printing help, and wrapped stdout
     if code == INTERRUPTED:
-        code = TERMINATED if stopped_by else INTERRUPTED
-        print(f"vpipe: {'terminated' if stopped_by else 'interrupted'}", file=sys.stderr)
+        code = TERMINATED if interrupt.terminated() else INTERRUPTED
+        print(f"vpipe: {'terminated' if interrupt.terminated() else 'interrupted'}", file=sys.stderr)
     try:
         sys.stdout.flush()
     except OSError:

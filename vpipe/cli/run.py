@@ -11,6 +11,7 @@ from typing import Any
 
 import typer
 
+from vpipe.cli import interrupt
 from vpipe.cli.inputs import Item, failure_row_key, find_items
 from vpipe.cli.options import RunOptions, note
 from vpipe.cli.output import (
@@ -66,6 +67,7 @@ def run_batch(
     code = None
     try:
         for item in items:
+            interrupt.check()
             row, fault = _one(item, work, options)
             output.add(row)
             if row["status"] == "failed":
@@ -132,6 +134,7 @@ def _one(
             raise item.fault
         row.update(plain(work(item)))
     except Exception as error:
+        interrupt.check()  # the item may have failed for nothing else
         fault = as_fault(error, item)
         row |= {"status": "failed", "error": _error(fault)}
         complain(fault)
