@@ -227,3 +227,12 @@ def test_killed_runs_leave_nothing_under_the_final_name(
     done = vpipe(*flags[:-2], "--fps", "2")
     assert done.returncode == 0, done.stderr
     assert os.listdir(tmp_path / "out") == ["long" if kind == "jpg" else "long.frames.h5"]
+
+
+@pytest.mark.parametrize("kind", ["jpg", "h5"])
+def test_a_range_without_frames_is_an_error(vpipe: Vpipe, clip: Path, tmp_path: Path, kind: str) -> None:
+    done = vpipe("extract", clip, "-o", "out", "--as", kind, "--start", "100")
+    assert done.returncode == 1
+    assert "nothing_taken" in done.stderr
+    assert os.listdir(tmp_path / "out") == []
+    assert vpipe("extract", clip, "-o", "out", "--as", kind).returncode == 0

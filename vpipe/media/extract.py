@@ -148,6 +148,13 @@ def _write(
             while waiting:
                 _next_to(sink, waiting, progress)
         timeline = source.timeline()
+        if sink.written == 0:
+            lasts = f"{float(timeline.duration_s):.2f} s"
+            raise InputError(
+                "nothing_taken",
+                f"{display_name(source_path)}: no frame lies in the asked range; the video lasts {lasts}: "
+                "change --start or --end",
+            )
         result = Extracted(
             path=target,
             written=sink.written,
