@@ -73,3 +73,16 @@ def test_what_cannot_be_made_is_refused(tmp_path: Path) -> None:
         write_untrimmed(tmp_path, 1, 1, SynthOptions(labels=("static",)))
     with pytest.raises(UsageError, match="holds no readable video"):
         write_clips(tmp_path / "out", 1, SynthOptions(background_from=tmp_path))
+
+
+def test_two_sets_never_mix(tmp_path: Path) -> None:
+    first = SynthOptions(seed=1, fps=Fraction(8), size=SMALL)
+    second = SynthOptions(seed=2, fps=Fraction(8), size=SMALL)
+    write_clips(tmp_path, 3, first)
+    before = contents(tmp_path)
+    with pytest.raises(UsageError, match="--overwrite"):
+        write_clips(tmp_path, 1, second)
+    assert contents(tmp_path) == before
+    (tmp_path / "mine.mp4").write_bytes(b"not generated")
+    truth = write_clips(tmp_path, 1, second, overwrite=True)
+    assert set(contents(tmp_path)) == {"truth.json", "mine.mp4", *truth["videos"]}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vpipe import threads
-from vpipe.cli.options import Jobs, Quiet, RunOptions, Verbose, configure_logging, new_app
+from vpipe.cli.options import Jobs, Overwrite, Quiet, RunOptions, Verbose, configure_logging, new_app
 from vpipe.cli.output import display_name, prepare_output_dir, write_stdout
 from vpipe.cli.progress import progress
 from vpipe.errors import UsageError
@@ -51,6 +51,7 @@ def clips(
     vfr: Vfr = False,
     size: Size = None,
     background_from: BackgroundFrom = None,
+    overwrite: Overwrite = False,
     jobs: Jobs = None,
     quiet: Quiet = False,
     verbose: Verbose = 0,
@@ -61,7 +62,7 @@ def clips(
     options = _options(labels, seed, fps, vfr, size, background_from)
     shown = _start(output, jobs, quiet, verbose)
     with progress(count, "clips", display_name(output), shown) as bar:
-        write_clips(output, count, options, jobs=shown.jobs, done=bar.to)
+        write_clips(output, count, options, jobs=shown.jobs, overwrite=overwrite, done=bar.to)
     write_stdout(display_name(output / "truth.json") + "\n")
 
 
@@ -76,6 +77,7 @@ def untrimmed(
     vfr: Vfr = False,
     size: Size = None,
     background_from: BackgroundFrom = None,
+    overwrite: Overwrite = False,
     jobs: Jobs = None,
     quiet: Quiet = False,
     verbose: Verbose = 0,
@@ -86,7 +88,7 @@ def untrimmed(
     options = _options(labels, seed, fps, vfr, size, background_from)
     shown = _start(output, jobs, quiet, verbose)
     with progress(count, "videos", display_name(output), shown) as bar:
-        write_untrimmed(output, count, minutes, options, jobs=shown.jobs, done=bar.to)
+        write_untrimmed(output, count, minutes, options, jobs=shown.jobs, overwrite=overwrite, done=bar.to)
     write_stdout(display_name(output / "truth.json") + "\n")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -39,6 +40,7 @@ SIZES: tuple[tuple[int, int], ...] = (  # landscape; a quarter of the videos are
 )
 CLIP_S = (1.6, 2.8)
 MS = Fraction(1, 1000)
+GENERATED_NAME = re.compile(r"clip_\d{5,}_[a-z_]+\.mp4|untrimmed_\d{4,}\.mp4")
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ def write_clips(
     options: SynthOptions,
     *,
     jobs: int = 1,
+    overwrite: bool = False,
     done: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Writes `count` clips, labels in turn, and `truth.json`; returns the truth.
@@ -112,7 +115,7 @@ def write_clips(
     Clip i depends on (seed, i) alone, so that any number of jobs and any resumed run give the same files.
     """
     tasks = [(i, options.labels[i % len(options.labels)]) for i in range(count)]
-    rows = list(_in_processes(_write_clip, tasks, folder, options, jobs, done))
+    rows = list(_in_processes(_write_clip, tasks, folder, options, jobs, overwrite, done))
     truth = {
         "schema": "vpipe.synth-clips/1",
         "labels": list(LABELS),
@@ -131,6 +134,7 @@ def write_untrimmed(
     options: SynthOptions,
     *,
     jobs: int = 1,
+    overwrite: bool = False,
     done: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Writes `count` videos of `minutes` each and `truth.json` in ActivityNet's format; returns the truth.
@@ -141,7 +145,7 @@ def write_untrimmed(
     if not options.motions or minutes <= 0:
         raise UsageError("bad_minutes", f"--minutes {minutes}: a video needs a length above 0")
     tasks = [(i, minutes * 60) for i in range(count)]
-    rows = list(_in_processes(_write_untrimmed, tasks, folder, options, jobs, done))
+    rows = list(_in_processes(_write_untrimmed, tasks, folder, options, jobs, overwrite, done))
     labels = sorted({a["label"] for row in rows for a in row["annotations"]})
     truth = {
         "version": "vpipe.synth-untrimmed/1",
@@ -154,21 +158,42 @@ def write_untrimmed(
     return truth
 
 
+def _make_room(folder: Path, overwrite: bool) -> None:
+    """Makes the folder. A set that is there already stays, or goes with `overwrite`: never two sets in one.
+
+    The old truth goes first, so that no truth ever stands beside videos of another run.
+    Raises UsageError `output_exists`, EnvironmentFault `unwritable_output`.
+    """
+    truth = folder / "truth.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(truth):
+            if not overwrite:
+                raise UsageError(
+                    "output_exists", f"{folder}: holds truth.json of other videos: --overwrite or another -o"
+                )
+            truth.unlink()
+        if overwrite:
+            for video in folder.iterdir():
+                if GENERATED_NAME.fullmatch(video.name):
+                    video.unlink()
+    except OSError as error:
+        raise EnvironmentFault(
+            "unwritable_output", f"{folder}: {error.strerror}; choose another -o"
+        ) from None
+
+
 def _in_processes(
     work: Callable[..., dict[str, Any]],
     tasks: Sequence[tuple[int, Any]],
     folder: Path,
     options: SynthOptions,
     jobs: int,
+    overwrite: bool,
     done: Callable[[int], None] | None,
 ) -> Iterator[dict[str, Any]]:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EnvironmentFault(
-            "unwritable_output", f"{folder}: {error.strerror}; choose another -o"
-        ) from None
     real = textures_from_videos(options.background_from) if options.background_from else []
+    _make_room(folder, overwrite)
     if jobs <= 1 or len(tasks) <= 1:
         _start_worker(real)
         for number, task in enumerate(tasks):
