@@ -58,6 +58,9 @@ def test_packaged_recipes_load(name: str) -> None:
     assert load_recipe(name).name == name
 
 
+GOOD = 'name = "a"\nmodality = "rgb"\narchitecture = "tsn"\nclips = 3\n'
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -65,6 +68,13 @@ def test_packaged_recipes_load(name: str) -> None:
         ('name = "a"\nmodality = "sound"\narchitecture = "tsn"\nclips = 3', "rgb or flow"),
         ('name = "a"\nmodality = "rgb"\narchitecture = "tsn"\nclips = 0', "clips must be above 0"),
         ('name = "a"\nmodality = "rgb"\narchitecture = "tsn"\nclips = 3\nspeed = 9', "unknown key speed"),
+        (GOOD + "size = 64.5", "size = 64.5: a whole number"),
+        (GOOD + "batch = 2.5", "batch = 2.5: a whole number"),
+        (GOOD + 'batch = "x"', "batch = 'x': a whole number"),
+        (GOOD + "seed = true", "seed = True: a whole number"),
+        (GOOD + "hyper = 3", "hyper = 3: a table"),
+        (GOOD + "size = 1", "at least 16 px"),
+        (GOOD + "joined = 2", "shares of 1"),
     ],
 )
 def test_bad_recipes_are_refused(tmp_path, text: str, message: str) -> None:

@@ -7,6 +7,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
+from vpipe.errors import UsageError
 from vpipe.flow.quantise import Storage
 from vpipe.synth.scene import Scene, random_scene
 from vpipe.synth.textures import TexturePool
@@ -30,6 +31,13 @@ class GeneratedClips:
     """
 
     def __init__(self, recipe: Recipe) -> None:
+        span_s = float((recipe.frames - 1) / recipe.fps)
+        if span_s >= SHOT_S:
+            raise UsageError(
+                "bad_recipe",
+                f"recipe {recipe.name}: {recipe.frames} frames at {recipe.fps} a second last {span_s:.2f} s; "
+                f"generated shots last {SHOT_S} s: raise fps or lower frames",
+            )
         self.recipe = recipe
         self._block = -1
         self._pool = TexturePool()

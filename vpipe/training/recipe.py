@@ -71,7 +71,23 @@ def load_recipe(name_or_path: str) -> Recipe:
         raise UsageError("bad_recipe", f"{path}: not a usable recipe: {error}") from None
 
 
+_TYPES = {
+    int: ("clips", "seed", "batch", "frames", "size"),
+    float: ("learning_rate", "weight_decay", "label_smoothing", "clip_gradient", "joined"),
+    str: ("name", "modality", "architecture", "data", "precision"),
+    dict: ("hyper",),
+}
+_SMALLEST_PX = 16  # what the networks' strides leave something of
+
+
 def _check(recipe: Recipe) -> None:
+    for kind, names in _TYPES.items():
+        for name in names:
+            value = getattr(recipe, name)
+            whole_is_fine = kind is float and type(value) is int
+            if type(value) is not kind and not whole_is_fine:
+                word = {int: "a whole number", float: "a number", str: "text", dict: "a table"}[kind]
+                raise ValueError(f"{name} = {value!r}: {word} is needed")
     if recipe.modality not in ("rgb", "flow"):
         raise ValueError(f"modality '{recipe.modality}': rgb or flow")
     if recipe.precision not in ("auto", "float32", "bfloat16"):
@@ -79,3 +95,7 @@ def _check(recipe: Recipe) -> None:
     for name in ("clips", "batch", "frames", "size", "learning_rate", "fps"):
         if getattr(recipe, name) <= 0:
             raise ValueError(f"{name} must be above 0")
+    if recipe.size < _SMALLEST_PX or recipe.frames < 2:
+        raise ValueError(f"size must be at least {_SMALLEST_PX} px and frames at least 2")
+    if not (0 <= recipe.joined <= 1 and 0 <= recipe.label_smoothing < 1 and recipe.seed >= 0):
+        raise ValueError("joined and label_smoothing are shares of 1, and seed is not negative")
