@@ -131,3 +131,22 @@ def test_unwritable_place(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(EnvironmentFault, match="cannot write the weights"):
         write(tmp_path / "file" / "m.safetensors")
+
+
+def test_any_changed_byte_is_found(tmp_path: Path) -> None:
+    """Tensors and header alike: a flipped bit is refused or, in what JSON ignores, changes nothing."""
+    good = tmp_path / "good.safetensors"
+    write(good)
+    data = good.read_bytes()
+    expected = read_weights(good)
+    rng = np.random.default_rng(1)
+    body = 8 + int.from_bytes(data[:8], "little")
+    bad = tmp_path / "bad.safetensors"
+    for at in rng.integers(body, len(data), 60):
+        flipped = bytearray(data)
+        flipped[at] ^= 1 << int(rng.integers(8))
+        bad.write_bytes(bytes(flipped))
+        with pytest.raises(UsageError, match="digest"):
+            read_weights(bad)
+    good.rename(tmp_path / "moved.safetensors")
+    assert read_weights(tmp_path / "moved.safetensors").hash == expected.hash

@@ -125,7 +125,12 @@ def write_weights(
         for key, tensor in state.items():
             value = tensor.detach().cpu().contiguous()
             tensors[f"streams.{number}.{key}"] = value.half() if half and value.is_floating_point() else value
-    description = {**asdict(header), "format": FORMAT, "streams": [spec.to_json() for spec, _ in streams]}
+    description = {
+        **asdict(header),
+        "format": FORMAT,
+        "streams": [spec.to_json() for spec, _ in streams],
+        "digest": _digest(tensors),
+    }
     data = save_tensors(tensors, {"vpipe": json.dumps(description, sort_keys=True)})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -182,6 +187,8 @@ def _parse(path: Path) -> tuple[ModelHeader, list[StreamSpec], dict[str, Tensor]
         raise _bad(path, f"it is not a whole safetensors file ({error})") from None
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise _bad(path, f"its metadata does not say '{FORMAT}'")
+    if description.get("digest") != _digest(tensors):
+        raise _bad(path, "its tensors are not those that were written (their digest differs)")
     try:
         header = ModelHeader(
             str(description["name"]),
@@ -196,6 +203,16 @@ def _parse(path: Path) -> tuple[ModelHeader, list[StreamSpec], dict[str, Tensor]
     except (KeyError, TypeError, ValueError, ZeroDivisionError, InputError) as error:
         raise _bad(path, f"its metadata is not complete ({type(error).__name__}: {error})") from None
     return header, specs, tensors
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    """SHA-256 of names, types, shapes and bytes of all tensors, hexadecimal."""
+    found = hashlib.sha256()
+    for key in sorted(tensors):
+        value = tensors[key]
+        found.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
+        found.update(value.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
 def _bad(path: Path, why: str) -> UsageError:
