@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -25,7 +26,7 @@ def leave_claim(folder: Path, **changes: object) -> Path:
 
 def test_a_claim_leaves_no_trace(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
-    with claimed(folder, root=tmp_path) as claim:
+    with claimed(folder, faults=contextlib.nullcontext()) as claim:
         claim.check()
         assert claim.token in os.listdir(folder)[0]
     assert not folder.exists()
@@ -38,7 +39,7 @@ def test_only_one_at_a_time(tmp_path: Path) -> None:
     def work() -> None:
         nonlocal inside, most, entered
         for _ in range(3):
-            with claimed(tmp_path / "work", root=tmp_path):
+            with claimed(tmp_path / "work", faults=contextlib.nullcontext()):
                 with lock:
                     inside, entered = inside + 1, entered + 1
                     most = max(most, inside)
@@ -63,7 +64,9 @@ def test_the_dead_are_taken_over_at_once(tmp_path: Path) -> None:
         leave_claim(tmp_path / "work", pid=os.getpid(), start="1"),  # the pid was given to another process
         leave_claim(tmp_path / "work", pid=1, boot="before the restart"),
     ]
-    with claimed(tmp_path / "work", root=tmp_path, waiting=lambda: pytest.fail("waited for the dead")):
+    with claimed(
+        tmp_path / "work", faults=contextlib.nullcontext(), waiting=lambda: pytest.fail("waited for the dead")
+    ):
         assert not any(path.exists() for path in dead)
 
 
@@ -77,7 +80,7 @@ def test_another_host_is_alive_while_its_heart_beats(tmp_path: Path) -> None:
     torn.write_text('{"host"')
     assert claims._alive(torn)
     os.utime(torn, (old, old))
-    with claimed(tmp_path / "work", root=tmp_path):
+    with claimed(tmp_path / "work", faults=contextlib.nullcontext()):
         assert not torn.exists()
 
 
@@ -85,12 +88,12 @@ def test_waiting_for_the_living(tmp_path: Path) -> None:
     waited = threading.Event()
     living = leave_claim(tmp_path / "work", pid=os.getpid())
     threading.Thread(target=lambda: (waited.wait(10), living.unlink()), daemon=True).start()
-    with claimed(tmp_path / "work", root=tmp_path, waiting=waited.set):
+    with claimed(tmp_path / "work", faults=contextlib.nullcontext(), waiting=waited.set):
         assert waited.is_set()
 
 
 def test_a_lost_claim_says_so(tmp_path: Path) -> None:
-    with claimed(tmp_path / "work", root=tmp_path) as claim:
+    with claimed(tmp_path / "work", faults=contextlib.nullcontext()) as claim:
         claim.path.unlink()
         with pytest.raises(ClaimLost):
             claim.check()
@@ -98,7 +101,7 @@ def test_a_lost_claim_says_so(tmp_path: Path) -> None:
 
 def test_the_heart_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "HEARTBEAT_S", 0.02)
-    with claimed(tmp_path / "work", root=tmp_path) as claim:
+    with claimed(tmp_path / "work", faults=contextlib.nullcontext()) as claim:
         os.utime(claim.path, (0, 0))
         deadline = time.monotonic() + 10
         while claim.path.stat().st_mtime == 0 and time.monotonic() < deadline:

@@ -28,7 +28,8 @@ def cache(tmp_path: Path) -> FlowCache:
 
 def flow_bytes(path: Path, key: str, pair: int) -> tuple[int, int]:
     """(offset, length) of a flow's chunk in a sealed file."""
-    return SealedFile(path, key)._place[pair]
+    offset, length = SealedFile(path, key).index.places[pair].tolist()
+    return offset, length
 
 
 def flip(path: Path, offset: int, bit: int = 0) -> None:

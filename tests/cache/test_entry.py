@@ -15,6 +15,7 @@ import pytest
 
 from tests.cache.clips import DIS, contents, strays, write_moving
 from vpipe.cache import Counts, FlowCache
+from vpipe.cache.structure import TABLES
 from vpipe.errors import EnvironmentFault, InputError
 from vpipe.flow.methods import compute
 from vpipe.flow.params import FlowParams
@@ -194,7 +195,7 @@ def test_a_stranger_reads_the_file_as_the_page_says(cache: FlowCache, clip: Path
         assert (names["start_s"], names["end_s"]) == (0, 0.1)
         with h5py.File(entry.path) as h5:
             manifest = json.loads(h5.attrs["manifest"])
-            assert set(h5) == {"flow", "valid", "clipped", "flow_sha256", "frame_index", "pts", "time_s"}
+            assert set(h5) == {"flow", *TABLES}
             assert np.array_equal(h5["frame_index"], entry.grid)
             assert np.array_equal(h5["time_s"], [float(time) for time in entry.times])
             pts = h5["pts"][()]
@@ -211,7 +212,20 @@ def test_what_is_faster_than_the_bound_is_clipped_and_said(cache: FlowCache, cli
     assert np.abs(entry.read(range(12))).max() == pytest.approx(2)
     (warning,) = entry.warnings
     assert warning.code == "flow_clipped"
-    assert "--bound 4" in warning.message
+    assert warning.numbers["clipped"] > 0.2
+    assert warning.numbers["bound_px"] == 2
+    suggested = warning.numbers["fitting_bound_px"]
+    assert f"--bound {suggested:g}" in warning.message
+    assert 4 < suggested < 12
+    assert [
+        w.code for w in cache.entry(clip, DIS, Storage("standard", 2)).warnings
+    ] == []  # nothing asked for
+    again = cache.entry(clip, DIS, Storage("standard", 2))
+    again.ensure()
+    assert again.warnings == [warning]
+    wider = cache.entry(clip, DIS, Storage("standard", suggested))
+    wider.ensure()
+    assert wider.warnings == []
 
 
 def test_damaged_frames_give_zero_flow_marked_invalid(

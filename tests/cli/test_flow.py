@@ -105,7 +105,7 @@ def test_an_output_of_something_else_is_not_overwritten(
     one_error(finished, "small.flow.h5", "--overwrite", "[output_exists]")
     assert (tmp_path / "small.flow.h5").read_text() == "mine"
     assert run("flow", small_clip, *FAST, "-o", tmp_path, "--overwrite").returncode == 0
-    assert manifest(tmp_path / "small.flow.h5")["format"] == "vpipe.flow/1"
+    assert manifest(tmp_path / "small.flow.h5")["format"] == "vpipe.flow/2"
 
 
 def test_rendering(run: InProcess, small_clip: Path, tmp_path: Path) -> None:

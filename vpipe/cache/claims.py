@@ -24,11 +24,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
-
-from vpipe.cache.files import cache_faults
 
 HEARTBEAT_S = 10.0
 DEAD_AFTER_S = 60.0
@@ -80,13 +78,15 @@ def start_time(pid: int) -> str | None:
 
 
 @contextmanager
-def claimed(folder: Path, *, root: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[Claim]:
+def claimed(
+    folder: Path, *, faults: AbstractContextManager[None], waiting: Callable[[], None] = lambda: None
+) -> Iterator[Claim]:
     """Hold the claim on the work in `folder` (created where absent); waits while another process has it.
 
-    `waiting` is called once when there is somebody to wait for. An empty folder is removed at the end.
-    Raises EnvironmentFault where the folder cannot be written.
+    `faults` (`cache_faults`) says what it means that the folder cannot be written. `waiting` is called once
+    when there is somebody to wait for. An empty folder is removed at the end.
     """
-    with cache_faults(root):
+    with faults:
         claim = _acquire(folder, waiting)
     stop = threading.Event()
     beat = threading.Thread(target=_heartbeat, args=(claim.path, stop), name="vpipe-claim", daemon=True)
@@ -111,6 +111,11 @@ def _acquire(folder: Path, waiting: Callable[[], None]) -> Claim:
                 mine.write_text(json.dumps(process_identity(), sort_keys=True))
             except FileNotFoundError:
                 continue  # its last user has just removed the folder
+            except OSError:
+                mine.unlink(missing_ok=True)  # no room for its content
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+                raise
             try:
                 if not _living(folder, mine):
                     return Claim(mine)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import socket
 import time
@@ -19,22 +20,27 @@ import numpy.typing as npt
 from vpipe import threads
 from vpipe.cache import parts
 from vpipe.cache.claims import Claim, ClaimLost, claimed
-from vpipe.cache.files import ABSENT, cache_faults, fsync_dir
+from vpipe.cache.files import cache_faults, fsync_dir
 from vpipe.cache.keys import DECODE_RECIPE
+from vpipe.cache.mending import mend_parts, mend_sealed, open_sealed, tidy
 from vpipe.cache.pipeline import compute_records
 from vpipe.cache.plan import open_source, plan_grid
 from vpipe.cache.records import DamagedFile, Grid, Record, decode
-from vpipe.cache.sealed import SealedFile, write_sealed
+from vpipe.cache.sealed import SealedFile
+from vpipe.cache.slots import Slot
+from vpipe.cache.writing import write_sealed
 from vpipe.errors import EnvironmentFault, InputError, Warning_
 from vpipe.flow.params import FlowParams
-from vpipe.flow.quantise import Storage
+from vpipe.flow.quantise import CLIPPED_LIMIT, Storage
 from vpipe.media.opening import display_name
 from vpipe.media.source import FrameSource
 
-# A part is written when it is full, large or old: what a kill can cost is bounded in memory and in time.
+# A part is written when it is full, large, or this long after the last: what a kill can cost is bounded in
+# memory and in time.
 _PART_BYTES = 16 << 20
-_PART_AGE_S = 15.0
-_CLIPPED_WARNING = 0.01
+_PART_EVERY_S = 15.0
+_USED_EVERY_S = 3600.0  # how exactly the time of last use is kept
+_TYPICAL_RATIO = 12  # raw bytes over compressed ones, until there is a flow to measure
 
 _log = logging.getLogger("vpipe.cache")
 
@@ -55,21 +61,20 @@ class FlowEntry:
         self, root: Path, key: str, digest: str, video: Path, params: FlowParams, storage: Storage
     ) -> None:
         self.root, self.key, self.video, self.params, self.storage = root, key, video, params, storage
+        self.slot = Slot(root, key, storage.name)
         self._digest = digest
-        self._name = f"{key}.{storage.name}"
-        self._sealed_path, self._work = entry_paths(root, key, storage)
         self._sealed_file: SealedFile | None = None
         self._planned: Grid | None = None
         self._source: FrameSource | None = None
         self._damage: list[Warning_] = []
-        self._seen: list[tuple[bool, float]] = []
+        self._seen: list[tuple[bool, float, float]] = []  # valid, clipped, fitting bound
 
     # What it is
 
     @property
     def path(self) -> Path | None:
         """The sealed file; None while flows are missing."""
-        return self._sealed_path if self._sealed_path.exists() else None
+        return self.slot.sealed if self.slot.sealed.exists() else None
 
     @property
     def grid(self) -> tuple[int, ...]:
@@ -105,19 +110,25 @@ class FlowEntry:
         ]
         if self._source is not None:  # decoding says more than the plan knew
             said = self._source.warnings
-        invalid = sum(not valid for valid, _ in self._seen)
+        invalid = sum(not valid for valid, _, _ in self._seen)
         if invalid:
             text = f"{invalid} of {len(self._seen)} flows touch a damaged frame: zero and marked invalid"
             said.append(Warning_("invalid_flows", text, {"flows": invalid}))
-        clipped = sum(part for _, part in self._seen) / max(1, len(self._seen))
-        if clipped > _CLIPPED_WARNING:
-            bound = self.storage.bound_px
-            text = (
-                f"{clipped:.1%} of the flow is faster than the bound of {bound:g} px and was clipped to it: "
-                f"use --bound {2 * bound:g} or --storage high"
-            )
-            said.append(Warning_("flow_clipped", text, {"clipped": round(clipped, 6), "bound_px": bound}))
+        clipped = sum(part for _, part, _ in self._seen) / max(1, len(self._seen))
+        if clipped > CLIPPED_LIMIT:
+            said.append(self._clipped(clipped))
         return said + self._damage
+
+    def _clipped(self, clipped: float) -> Warning_:
+        bound, fitting = self.storage.bound_px, float(math.ceil(max(needed for _, _, needed in self._seen)))
+        way = "--storage high"
+        if fitting < Storage("high").bound_px:
+            way = f"--bound {fitting:g} (keeps 99 % of every flow; errors to {fitting / 254:.2g} px) or {way}"
+        return Warning_(
+            "flow_clipped",
+            f"{clipped:.1%} of the flow is faster than the bound of {bound:g} px and was clipped: use {way}",
+            {"clipped": round(clipped, 6), "bound_px": bound, "fitting_bound_px": fitting},
+        )
 
     def _grid(self) -> Grid:
         if self._planned is None:
@@ -157,7 +168,7 @@ class FlowEntry:
             )
         computed = 0
         while True:
-            with cache_faults(self.root):
+            with self._faults():
                 sealed, missing = self._look(wanted)
             if not missing and (sealed or len(wanted) < self.pairs):
                 break
@@ -168,7 +179,9 @@ class FlowEntry:
                         computed += count
                         if progress:
                             progress(computed, max(computed, len(missing)))
-        if sealed and self._work.exists():
+        if sealed:
+            self._mark_used()
+        if sealed and self.slot.work.exists():
             # Somebody was killed between sealing and tidying; where that cannot be done, it does no harm.
             with contextlib.suppress(ClaimLost, EnvironmentFault), self._claim() as claim:
                 for _ in self._complete(claim, [], 1):
@@ -188,7 +201,7 @@ class FlowEntry:
         def say() -> None:
             _log.info("%s: another process computes this flow: waiting for it", display_name(self.video))
 
-        return claimed(self._work, root=self.root, waiting=say)
+        return claimed(self.slot.work, faults=self._faults(), waiting=say)
 
     def _look(self, wanted: Sequence[int]) -> tuple[bool, list[int]]:
         """Whether it is sealed, and which of `wanted` are not there or damaged; changes nothing on disk."""
@@ -197,11 +210,11 @@ class FlowEntry:
         except DamagedFile:
             return False, list(wanted)
         if sealed is not None:
-            self._seen = [(bool(sealed.valid[k]), float(sealed.clipped[k])) for k in wanted]
+            self._seen = [sealed.facts(pair) for pair in wanted]
             return True, sealed.damaged(wanted)
-        places, _ = parts.find_flows(self._work, self._name)
+        places, _ = parts.find_flows(self.slot.work, self.slot.name)
         here = [places[pair] for pair in wanted if pair in places]
-        self._seen = [(place.valid, place.clipped) for place in here]
+        self._seen = [(place.valid, place.clipped, place.fitting_bound_px) for place in here]
         try:
             bad = {place.pair for place in parts.damaged(here)}
         except FileNotFoundError:  # sealed by another process meanwhile
@@ -213,14 +226,17 @@ class FlowEntry:
 
         Yields how many flows were computed since the last time.
         """
-        with cache_faults(self.root):
-            for path in parts.list_leftovers(self._work):
-                path.unlink()
-            if self._mend_sealed(claim):
-                for path in parts.list_parts(self._work):  # killed between sealing and tidying
+        with self._faults():
+            tidy(self.slot)
+            self._forget_sealed()
+            self._sealed_file, notes = mend_sealed(self.slot, claim)
+            self._damage += notes
+            if self._sealed_file is not None:
+                for path in parts.list_parts(self.slot.work):  # killed between sealing and tidying
                     path.unlink()
                 return
-            places = self._mend_parts(claim)
+            self._damage += mend_parts(self.slot, claim)
+            places, _ = parts.find_flows(self.slot.work, self.slot.name)
         missing = [pair for pair in wanted if pair not in places]
         if missing:
             records = compute_records(
@@ -228,26 +244,26 @@ class FlowEntry:
             )
             with contextlib.closing(records):
                 yield from self._write(records, claim)
-        with cache_faults(self.root):
+        with self._faults():
             self._seal(claim)
 
     def _write(self, records: Iterator[Record], claim: Claim) -> Iterator[int]:
         waiting: list[Record] = []
-        since = time.monotonic()
+        written = time.monotonic()
 
         def flush() -> None:
-            with cache_faults(self.root):
+            nonlocal written
+            with self._faults():
                 if waiting:
-                    parts.write_part(self._work, self._name, waiting, claim)
+                    parts.write_part(self.slot.work, self.slot.name, waiting, claim)
                     waiting.clear()
+            written = time.monotonic()
 
         try:
             for record in records:
-                if not waiting:
-                    since = time.monotonic()
                 waiting.append(record)
                 large = sum(len(r.blob) for r in waiting) > _PART_BYTES
-                if len(waiting) == parts.MAX_PAIRS or large or time.monotonic() - since > _PART_AGE_S:
+                if len(waiting) == parts.MAX_PAIRS or large or time.monotonic() - written > _PART_EVERY_S:
                     flush()
                 yield 1
         finally:
@@ -256,10 +272,10 @@ class FlowEntry:
 
     def _seal(self, claim: Claim) -> None:
         """Make the sealed file from the parts, if they hold every flow."""
-        places, _ = parts.find_flows(self._work, self._name)
+        places, _ = parts.find_flows(self.slot.work, self.slot.name)
         if len(places) < self.pairs:
             return
-        beside = self._work / f"seal.{claim.token}.tmp"
+        beside = self.slot.work / f"seal.{claim.token}.tmp"
         recipe = {
             "key": self.key,
             "decode": DECODE_RECIPE,
@@ -275,55 +291,32 @@ class FlowEntry:
             records = (places[pair].load() for pair in range(self.pairs))
             write_sealed(beside, records, self._grid(), self.storage, recipe, volatile)
             claim.check()
-            os.rename(beside, self._sealed_path)
+            os.rename(beside, self.slot.sealed)
         except DamagedFile:
             return  # a part rotted since it was looked at: the next look finds it
         finally:
             beside.unlink(missing_ok=True)
-        fsync_dir(self._sealed_path.parent)
-        for path in parts.list_parts(self._work):
+        fsync_dir(self.slot.sealed.parent)
+        for path in parts.list_parts(self.slot.work):
             path.unlink()
 
-    # Mending
+    def _faults(self) -> contextlib.AbstractContextManager[None]:
+        return cache_faults(self.root, self._bytes_needed)
 
-    def _mend_sealed(self, claim: Claim) -> bool:
-        """Whether there is a whole sealed file. A damaged one is taken apart: what is good becomes parts."""
-        self._forget_sealed()
-        try:
-            sealed = self._open_sealed()
-        except DamagedFile as error:
-            self._report(f"{error}: computed again", {"flows": self.pairs})
-            self._sealed_path.unlink()
-            return False
-        if sealed is None:
-            return False
-        bad = sealed.damaged(range(self.pairs))
-        if not bad:
-            return True
-        self._report(f"{self._sealed_path}: {_flows(bad)} damaged: computed again", {"flows": len(bad)})
-        good = sealed.records(pair for pair in range(self.pairs) if pair not in set(bad))
-        while batch := [record for record, _ in zip(good, range(parts.MAX_PAIRS), strict=False)]:
-            parts.write_part(self._work, self._name, batch, claim)
-        self._forget_sealed()
-        self._sealed_path.unlink()
-        return False
+    def _bytes_needed(self) -> int:
+        """About how much more it takes to finish: parts of what is missing, then the sealed file."""
+        pairs, (width, height) = self.pairs, self.size
+        places, _ = parts.find_flows(self.slot.work, self.slot.name)
+        mean = 2 * width * height * self.storage.dtype.itemsize / _TYPICAL_RATIO
+        if places:
+            mean = sum(place.length for place in places.values()) / len(places)
+        return math.ceil(mean * (pairs - len(places) + pairs)) + 100 * pairs
 
-    def _mend_parts(self, claim: Claim) -> dict[int, parts.Place]:
-        """What the parts hold, after taking out what is damaged."""
-        places, broken = parts.find_flows(self._work, self._name)
-        for path in broken:
-            self._report(f"{path}: damaged, its flows are computed again", {})
-            path.unlink()
-        bad = parts.damaged(places.values())
-        if bad:
-            text = f"{self._work}: {_flows([place.pair for place in bad])} damaged: computed again"
-            self._report(text, {"flows": len(bad)})
-            parts.drop_flows(bad, self._work, self._name, claim)
-            places, _ = parts.find_flows(self._work, self._name)
-        return places
-
-    def _report(self, message: str, numbers: dict[str, int | float | str]) -> None:
-        self._damage.append(Warning_("cache_damaged", message, numbers))
+    def _mark_used(self) -> None:
+        """The sealed file's mtime is when it was last used: `vpipe cache gc` goes by it."""
+        with contextlib.suppress(OSError):
+            if time.time() - self.slot.sealed.stat().st_mtime > _USED_EVERY_S:
+                os.utime(self.slot.sealed)
 
     # Reading
 
@@ -351,33 +344,19 @@ class FlowEntry:
         if sealed is not None:
             yield from (sealed.codes(pair) for pair in wanted)
             return
-        places, _ = parts.find_flows(self._work, self._name)
+        places, _ = parts.find_flows(self.slot.work, self.slot.name)
         for pair in wanted:
             if pair not in places:
-                raise DamagedFile(f"{self._work}: flow {pair}: not there")
+                raise DamagedFile(f"{self.slot.work}: flow {pair}: not there")
             record, what = places[pair].load(), f"{places[pair].path}: flow {pair}"
             yield decode(record.blob, record.sha256, self.storage, self.size, what=what)
 
     def _open_sealed(self) -> SealedFile | None:
         """The sealed file, kept open; None where there is none. Raises DamagedFile."""
         if self._sealed_file is None:
-            with cache_faults(self.root), contextlib.suppress(*ABSENT):
-                sealed = SealedFile(self._sealed_path, self.key)
-                if sealed.storage != self.storage:
-                    raise DamagedFile(f"{self._sealed_path}: another storage than its name says")
-                self._sealed_file = sealed
+            with self._faults():
+                self._sealed_file = open_sealed(self.slot)
         return self._sealed_file
 
     def _forget_sealed(self) -> None:
         self._sealed_file = None
-
-
-def entry_paths(root: Path, key: str, storage: Storage) -> tuple[Path, Path]:
-    """The sealed file and the work folder of an entry."""
-    base = root / "flow" / key[:2] / f"{key}.{storage.name}"
-    return base.with_name(f"{base.name}.flow.h5"), base.with_name(f"{base.name}.work")
-
-
-def _flows(pairs: Sequence[int]) -> str:
-    shown = ", ".join(str(pair) for pair in pairs[:5]) + (" ..." if len(pairs) > 5 else "")
-    return f"{'flow' if len(pairs) == 1 else f'{len(pairs)} flows'} ({shown})"

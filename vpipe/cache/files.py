@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -46,17 +46,27 @@ def write_atomic(path: Path, pieces: Iterable[bytes], *, beside: Path) -> None:
 
 
 @contextmanager
-def cache_faults(root: Path) -> Iterator[None]:
-    """Turn an OSError met in the cache into an EnvironmentFault that names the folder."""
+def cache_faults(root: Path, needed: Callable[[], int] | None = None) -> Iterator[None]:
+    """Turn an OSError met in the cache into an EnvironmentFault that names the folder.
+
+    needed(): about how many bytes it would still take, asked where there is no room.
+    """
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            room = "" if needed is None else f"about {megabytes(needed())} more are needed; "
+            what = "the quota is used up" if error.errno == errno.EDQUOT else "no space left"
             raise EnvironmentFault(
                 "disk_full",
-                f"{root}: no space left for the flow cache; what is finished is kept. Free some room and run "
+                f"{root}: {what} for the flow cache: {room}what is finished is kept. Free some room and run "
                 f"again to go on, or {WAY_OUT}",
             ) from error
         raise EnvironmentFault(
             "cache_unwritable", f"{root}: cannot use the flow cache ({error.strerror or error}); {WAY_OUT}"
         ) from error
+
+
+def megabytes(size: float) -> str:
+    """Bytes for people: "0.3 MB", "12.0 GB"."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(size / 1e6, 0.1):.1f} MB"

@@ -1,7 +1,7 @@
 """Unfinished work: a folder of small files, each written once, fsynced and renamed into place.
 
     magic, length of the header (8 bytes, little-endian), header (canonical JSON), its SHA-256, the blobs
-    header: {"entry": ..., "flows": [[pair, offset, length, sha256, valid, clipped], ...]}
+    header: {"entry": ..., "flows": [[pair, offset, length, sha256, valid, clipped, bound], ...]}
 
 A part is whole or absent, but it may rot like any file, so header and blobs carry checksums.
 """
@@ -21,7 +21,7 @@ from vpipe.cache.keys import canonical_json
 from vpipe.cache.records import DamagedFile, Record, verify
 
 MAX_PAIRS = 64
-_MAGIC = b"vpipe flow part 1\n"
+_MAGIC = b"vpipe flow part 2\n"
 _SUFFIX = ".part"
 _HEADER_LIMIT_BYTES = 1 << 20
 
@@ -37,13 +37,14 @@ class Place:
     sha256: bytes
     valid: bool
     clipped: float
+    fitting_bound_px: float
 
     def load(self) -> Record:
         """Read and verify it. Raises DamagedFile; FileNotFoundError where the work was sealed meanwhile."""
         with open(self.path, "rb") as part:
             blob = os.pread(part.fileno(), self.length, self.offset)
         verify(blob, self.sha256, what=f"{self.path}: flow {self.pair}")
-        return Record(self.pair, blob, self.sha256, self.valid, self.clipped)
+        return Record(self.pair, blob, self.sha256, self.valid, self.clipped, self.fitting_bound_px)
 
 
 def write_part(folder: Path, entry: str, records: Sequence[Record], claim: Claim) -> None:
@@ -53,7 +54,15 @@ def write_part(folder: Path, entry: str, records: Sequence[Record], claim: Claim
     offset, flows = 0, []
     for record in records:
         flows.append(
-            [record.pair, offset, len(record.blob), record.sha256.hex(), record.valid, record.clipped]
+            [
+                record.pair,
+                offset,
+                len(record.blob),
+                record.sha256.hex(),
+                record.valid,
+                record.clipped,
+                record.fitting_bound_px,
+            ]
         )
         offset += len(record.blob)
     header = canonical_json({"entry": entry, "flows": flows}).encode()
@@ -83,8 +92,8 @@ def read_part(path: Path, entry: str) -> list[Place]:
         raise DamagedFile(f"{path}: belongs to another video or recipe")
     blobs = len(start) + length + 32
     return [
-        Place(path, pair, blobs + offset, size, bytes.fromhex(sha256), valid, clipped)
-        for pair, offset, size, sha256, valid, clipped in content["flows"]
+        Place(path, pair, blobs + offset, size, bytes.fromhex(sha256), valid, clipped, bound)
+        for pair, offset, size, sha256, valid, clipped, bound in content["flows"]
     ]
 
 

@@ -44,7 +44,8 @@ def compute_records(
     pool = ThreadPoolExecutor(jobs, thread_name_prefix="vpipe-flow")
     try:
         for pair, a, b in _frame_pairs(source, frame_index, pairs):
-            if len(waiting) >= 2 * jobs + 2:
+            # What is done is handed on at once: slow pairs are not held back by those behind them.
+            while waiting and (len(waiting) >= 2 * jobs + 2 or waiting[0].done()):
                 yield waiting.popleft().result()
             waiting.append(pool.submit(_record, pair, a, b, params, storage, size))
         while waiting:

@@ -9,7 +9,7 @@ from typing import Any
 
 from vpipe.cache.records import Grid
 from vpipe.errors import InputError
-from vpipe.flow.methods import MIN_SIDE_PX
+from vpipe.flow.inputs import MIN_SIDE_PX
 from vpipe.flow.params import FlowParams
 from vpipe.media.opening import display_name
 from vpipe.media.source import FrameSource

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import platformdirs
 
-from vpipe.cache.entry import Counts, FlowEntry, entry_paths
+from vpipe.cache.entry import Counts, FlowEntry
 from vpipe.cache.files import cache_faults
 from vpipe.cache.keys import entry_key, source_digest
+from vpipe.cache.slots import Slot
 from vpipe.flow.params import FlowParams
 from vpipe.flow.quantise import Storage
 
@@ -56,4 +57,4 @@ class FlowCache:
         return FlowEntry(self.root, key, digest, video, params, storage)
 
     def _is_sealed(self, key: str, storage: Storage) -> bool:
-        return entry_paths(self.root, key, storage)[0].exists()
+        return Slot(self.root, key, storage.name).sealed.exists()
