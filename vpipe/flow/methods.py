@@ -9,11 +9,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vpipe.errors import VpipeError
-from vpipe.flow.params import TVL1_METHODS, FlowParams
+from vpipe.flow.inputs import checked_pair
+from vpipe.flow.params import FlowParams
 
 # Revision of the settings below; raised when the same FlowParams would give other flow.
 _REVISION = 1
+# Of our own engine: raised when the same numbers would give other flow.
+TVL1_VERSION = "1"
 
 _DIS_PRESETS = {
     "parity": cv2.DISOPTICAL_FLOW_PRESET_FAST,  # what cv2.DISOpticalFlow_create() gives
@@ -26,56 +28,35 @@ _FARNEBACK_PRESETS = {
     "accurate": (0.5, 6, 21, 5, 7, 1.5),
     "fast": (0.5, 3, 15, 1, 5, 1.1),
 }
-MIN_SIDE_PX = 16
-
 _mine = threading.local()
 _cv2: Any = cv2  # the wheel's type stubs leave out the flow factories
 
 
-class FlowInputError(VpipeError, ValueError):
-    """Two arrays no flow can be computed between: sizes differ, wrong dtype or shape, empty, NaN."""
-
-
 def engine_version(method: str) -> str:
-    """The version that belongs in a cache key; every method is OpenCV's for now."""
-    return f"{_REVISION}+opencv-{cv2.__version__}"
+    """The version that belongs in a cache key: of our algorithm, or of the library's."""
+    return TVL1_VERSION if method == "tvl1" else f"{_REVISION}+opencv-{cv2.__version__}"
 
 
 def compute(a: npt.NDArray[Any], b: npt.NDArray[Any], params: FlowParams) -> npt.NDArray[np.float32]:
     """Flow from picture `a` to picture `b`: where each point of `a` went.
 
-    a, b: gray (H, W), uint8, or float32 or float64 in 0..255 (rounded to uint8, which is what every method
-    gets). Returns float32 (2, H, W): u (px to the right), then v (px down).
+    a, b: gray (H, W), uint8, or float32 or float64 in 0..255 (rounded to uint8, which is all that methods
+    other than `tvl1` take). Returns float32 (2, H, W): u (px to the right), then v (px down).
     Only method and numbers of `params` are used; the pictures come scaled already.
     Safe to call from many threads at once; the GIL is released while OpenCV works.
     Raises FlowInputError (a VpipeError and a ValueError).
     """
-    first, second = _checked(a, "first"), _checked(b, "second")
-    if first.shape != second.shape:
-        raise FlowInputError("flow_sizes_differ", f"the pictures differ in size: {a.shape} and {b.shape}")
+    if params.method == "tvl1":
+        from vpipe.flow.tvl1 import tvl1  # numba only where our engine runs (start-up)
+
+        return tvl1(a, b, params)
+    first, second = (_uint8(image) for image in checked_pair(a, b))
     flow = _engine(params).calc(first, second, None)
     return np.ascontiguousarray(flow.transpose(2, 0, 1), dtype=np.float32)
 
 
-def _checked(image: npt.NDArray[Any], which: str) -> npt.NDArray[np.uint8]:
-    if not isinstance(image, np.ndarray) or image.ndim != 2:
-        shape = getattr(image, "shape", type(image).__name__)
-        raise FlowInputError("flow_bad_shape", f"the {which} picture is {shape}: give a gray array (H, W)")
-    if image.size == 0:
-        raise FlowInputError("flow_empty", f"the {which} picture is empty: {image.shape}")
-    if min(image.shape) < MIN_SIDE_PX:
-        raise FlowInputError(
-            "flow_too_small", f"the {which} picture {image.shape} has a side under {MIN_SIDE_PX} px"
-        )
-    if image.dtype == np.uint8:
-        return np.ascontiguousarray(image)
-    if image.dtype not in (np.float32, np.float64):
-        raise FlowInputError("flow_bad_dtype", f"the {which} picture is {image.dtype}: give uint8 or float")
-    if not np.isfinite(image).all():
-        raise FlowInputError("flow_not_finite", f"the {which} picture holds NaN or infinity")
-    if image.min() < 0 or image.max() > 255:
-        raise FlowInputError("flow_bad_range", f"the {which} picture leaves 0..255")
-    return np.rint(image).astype(np.uint8)
+def _uint8(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    return np.ascontiguousarray(image if image.dtype == np.uint8 else np.rint(image).astype(np.uint8))
 
 
 def _engine(params: FlowParams) -> Any:
@@ -85,7 +66,7 @@ def _engine(params: FlowParams) -> Any:
         cv2.setNumThreads(1)  # one pair a thread: OpenCV's own pool would fight ours
         kept.clear()
         kept[params] = _build(params)
-    if params.method in TVL1_METHODS:
+    if params.method == "opencv-tvl1":
         # A small picture lowers OpenCV's number of scales for good; the next one may be large.
         kept[params].setScalesNumber(params.scales)
     return kept[params]
@@ -93,7 +74,7 @@ def _engine(params: FlowParams) -> Any:
 
 def _build(params: FlowParams) -> Any:
     preset = params.preset_name
-    if params.method in TVL1_METHODS:
+    if params.method == "opencv-tvl1":
         engine = _cv2.optflow.DualTVL1OpticalFlow_create()
         engine.setTau(params.tau)
         engine.setLambda(params.lambda_)

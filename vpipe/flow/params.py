@@ -14,30 +14,109 @@ from typing import Any
 from vpipe.errors import UsageError
 
 METHODS = ("tvl1", "opencv-tvl1", "dis", "farneback")
-TVL1_METHODS = ("tvl1", "opencv-tvl1")
 PRESETS = ("parity", "accurate", "fast")
 
-# What each preset of TV-L1 sets; the numbers not named here are OpenCV's defaults in all three.
-# `parity` is OpenCV's default: 5 scales of 0.8 reach only 0.41x, too shallow for motion beyond about 10 px.
-# The other two halve the picture down to 16 px, which finds large motion with a hundredth of the iterations;
-# a larger theta lets so few of them go far enough.
-_DEEP: dict[str, Any] = {"scales": 8, "scale_step": 0.5, "theta": 0.5, "outer_iterations": 1}
-_TVL1_PRESETS: dict[str, dict[str, Any]] = {
-    "parity": {
-        "scales": 5,
-        "scale_step": 0.8,
-        "theta": 0.3,
-        "warps": 5,
-        "outer_iterations": 10,
-        "inner_iterations": 30,
-    },
-    "accurate": _DEEP | {"warps": 4, "inner_iterations": 7},
-    "fast": _DEEP | {"warps": 3, "inner_iterations": 6},
+# OpenCV's defaults: what `parity` is, and what a number means where it switches something off.
+_PARITY: dict[str, Any] = {
+    "tau": 0.25,
+    "lambda_": 0.15,
+    "theta": 0.3,
+    "scales": 5,
+    "scale_step": 0.8,
+    "warps": 5,
+    "epsilon": 0.01,
+    "outer_iterations": 10,
+    "inner_iterations": 30,
+    "median": 5,
+    "gamma": 0.0,
+    "median_after": 0,
+    "derivative": 3,
+    "blend": 0.0,
+    "edge": 0.0,
+    "pyramid_blur": 0.0,
+    "zero_outside": 1,
 }
-_NUMBERS = (
+# Our engine, down to 16 px: 5 scales of 0.8 reach only 0.41x, too shallow for motion beyond about 10 px.
+# docs/flow.md has what each number is worth.
+_DEEP: dict[str, Any] = {
+    "lambda_": 0.25,
+    "scales": 32,
+    "epsilon": 0.0,
+    "outer_iterations": 1,
+    "median_after": 1,
+    "derivative": 5,
+    "blend": 0.3,
+    "edge": 12.0,
+    "pyramid_blur": 0.6,
+    "zero_outside": 0,
+}
+# OpenCV's engine with a pyramid as deep: a larger theta lets few iterations go far enough.
+_OPENCV_DEEP: dict[str, Any] = {"scales": 8, "scale_step": 0.5, "theta": 0.5, "outer_iterations": 1}
+_PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "tvl1": {
+        "parity": _PARITY,
+        "accurate": _PARITY | _DEEP | {"warps": 2},
+        "fast": _PARITY | _DEEP | {"scale_step": 0.6, "warps": 2, "inner_iterations": 15},
+    },
+    "opencv-tvl1": {
+        "parity": _PARITY,
+        "accurate": _PARITY | _OPENCV_DEEP | {"warps": 4, "inner_iterations": 7},
+        "fast": _PARITY | _OPENCV_DEEP | {"warps": 3, "inner_iterations": 6},
+    },
+}
+_SHARED = (
     "tau", "lambda_", "theta", "scales", "scale_step", "warps", "epsilon",
-    "outer_iterations", "inner_iterations", "median", "gamma",
+    "outer_iterations", "inner_iterations", "median",
 )  # fmt: skip
+# The numbers of each method; the library methods have presets only.
+_NUMBERS: dict[str, tuple[str, ...]] = {
+    "tvl1": (*_SHARED, "median_after", "derivative", "blend", "edge", "pyramid_blur", "zero_outside"),
+    "opencv-tvl1": (*_SHARED, "gamma"),
+    "dis": (),
+    "farneback": (),
+}
+
+
+@dataclass(frozen=True)
+class _Allowed:
+    """The range of a number."""
+
+    low: float
+    high: float
+    whole: bool = False
+    choice: tuple[int, ...] = ()
+
+    def checked(self, name: str, value: Any) -> Any:
+        # int before float: 5.0 scales and 5 scales must not become two keys of one recipe.
+        if isinstance(value, bool) or not isinstance(value, int if self.whole else (int, float)):
+            kind = "an integer" if self.whole else "a number"
+            raise UsageError("bad_flow_params", f"{name}={value!r}: give {kind}")
+        if not self.low <= value <= self.high or (self.choice and value not in self.choice):
+            allowed = ", ".join(map(str, self.choice)) or f"{self.low} to {self.high}"
+            raise UsageError("bad_flow_params", f"{name}={value}: allowed are {allowed}")
+        return value if self.whole else float(value)
+
+
+_ALLOWED = {
+    "tau": _Allowed(1e-6, 10),
+    "lambda_": _Allowed(1e-6, 100),
+    "theta": _Allowed(1e-6, 100),
+    "scales": _Allowed(1, 32, whole=True),
+    "scale_step": _Allowed(0.1, 0.95),
+    "warps": _Allowed(1, 100, whole=True),
+    "epsilon": _Allowed(0, 1),
+    "outer_iterations": _Allowed(1, 1000, whole=True),
+    "inner_iterations": _Allowed(1, 1000, whole=True),
+    "median": _Allowed(1, 5, whole=True, choice=(1, 3, 5)),  # 1: none
+    "gamma": _Allowed(0, 100),
+    "median_after": _Allowed(0, 1, whole=True),
+    "derivative": _Allowed(3, 5, whole=True, choice=(3, 5)),
+    "blend": _Allowed(0, 1),
+    "edge": _Allowed(0, 1000),
+    "pyramid_blur": _Allowed(0, 10),
+    "zero_outside": _Allowed(0, 1, whole=True),
+}
+_PRESET: Any = None  # a number left out is the preset's
 _FRAMES = ("short_side_px", "step", "fps")
 
 
@@ -54,62 +133,58 @@ class FlowParams:
 
     method: str = "tvl1"
     preset_name: str | None = None
-    tau: float = 0.25
-    lambda_: float = 0.15
-    theta: float = 0.5
-    scales: int = 8
-    scale_step: float = 0.5
-    warps: int = 4
-    epsilon: float = 0.01
-    outer_iterations: int = 1
-    inner_iterations: int = 7
-    median: int = 5
-    gamma: float = 0.0
+    tau: float = _PRESET
+    lambda_: float = _PRESET
+    theta: float = _PRESET
+    scales: int = _PRESET
+    scale_step: float = _PRESET
+    warps: int = _PRESET
+    epsilon: float = _PRESET
+    outer_iterations: int = _PRESET
+    inner_iterations: int = _PRESET
+    median: int = _PRESET
+    gamma: float = _PRESET
+    median_after: int = _PRESET
+    derivative: int = _PRESET
+    blend: float = _PRESET
+    edge: float = _PRESET
+    pyramid_blur: float = _PRESET
+    zero_outside: int = _PRESET
     short_side_px: int | None = None
     step: int = 1
     fps: Fraction | None = None
 
     def __post_init__(self) -> None:
-        self._check()
-        numbers = {name: getattr(self, name) for name in _NUMBERS}
-        if self.method in TVL1_METHODS:
-            matching = [p for p in PRESETS if numbers == _defaults() | _TVL1_PRESETS[p]]
-            name = matching[0] if matching else None
-            if self.preset_name not in (None, name):
-                raise UsageError(
-                    "bad_flow_params",
-                    f"these numbers are not those of the preset '{self.preset_name}'",
-                )
-        else:
-            given = sorted(n for n in _NUMBERS if numbers[n] != _defaults()[n])
-            if given:
-                raise UsageError("bad_flow_params", f"{self.method} has no {', '.join(given)}")
-            name = self.preset_name or "accurate"
-        object.__setattr__(self, "preset_name", name)
-
-    def _check(self) -> None:
         if self.method not in METHODS:
             raise UsageError("bad_flow_method", f"flow method '{self.method}': choose {', '.join(METHODS)}")
         if self.preset_name is not None:
             _check_preset(self.preset_name)
-        ranges: dict[str, tuple[float, float]] = {
-            "tau": (1e-6, 10), "lambda_": (1e-6, 100), "theta": (1e-6, 100), "scales": (1, 32),
-            "scale_step": (0.1, 0.95), "warps": (1, 100), "epsilon": (0, 1), "outer_iterations": (1, 1000),
-            "inner_iterations": (1, 1000), "gamma": (0, 100), "step": (1, 10_000),
-        }  # fmt: skip
-        for name, (low, high) in ranges.items():
+        mine = _NUMBERS[self.method]
+        given = sorted(n for n in _ALLOWED if n not in mine and getattr(self, n) is not None)
+        if given:
+            raise UsageError("bad_flow_params", f"{self.method} has no {', '.join(given)}")
+        if mine:
+            self._fill_numbers(mine)
+        elif self.preset_name is None:
+            object.__setattr__(self, "preset_name", "accurate")
+        self._check_frames()
+
+    def _fill_numbers(self, mine: tuple[str, ...]) -> None:
+        presets = _PRESETS[self.method]
+        for name in mine:
             value = getattr(self, name)
-            # int before float: 5.0 scales and 5 scales must not become two keys of one recipe.
-            whole = isinstance(FlowParams.__dataclass_fields__[name].default, int)
-            if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-                kind = "an integer" if whole else "a number"
-                raise UsageError("bad_flow_params", f"{name}={value!r}: give {kind}")
-            if not low <= value <= high:
-                raise UsageError("bad_flow_params", f"{name}={value}: allowed are {low} to {high}")
-            if not whole:
-                object.__setattr__(self, name, float(value))
-        if self.median not in (1, 3, 5):
-            raise UsageError("bad_flow_params", f"median={self.median}: allowed are 1 (none), 3 and 5")
+            if value is None:
+                value = presets[self.preset_name or "accurate"][name]
+            object.__setattr__(self, name, _ALLOWED[name].checked(name, value))
+        numbers = {name: getattr(self, name) for name in mine}
+        matching = [p for p in PRESETS if all(numbers[n] == presets[p][n] for n in mine)]
+        found = matching[0] if matching else None
+        if self.preset_name not in (None, found):
+            raise UsageError("bad_flow_params", f"these numbers are not those of preset '{self.preset_name}'")
+        object.__setattr__(self, "preset_name", found)
+
+    def _check_frames(self) -> None:
+        object.__setattr__(self, "step", _Allowed(1, 10_000, whole=True).checked("step", self.step))
         side = self.short_side_px
         if side is not None and not (isinstance(side, int) and 16 <= side <= 16384):
             raise UsageError("bad_flow_params", f"short_side_px={side!r}: allowed are 16 to 16384, or none")
@@ -125,9 +200,11 @@ class FlowParams:
         unknown = sorted(set(overrides) - {f.name for f in fields(cls)})
         if unknown:
             raise UsageError("bad_flow_params", f"{', '.join(unknown)}: a flow recipe has no such field")
-        if overrides.get("method", "tvl1") in TVL1_METHODS:
-            return cls(**(_TVL1_PRESETS[name] | overrides))
-        return cls(**({"preset_name": name} | overrides))
+        method = overrides.get("method", "tvl1")
+        if not _NUMBERS.get(method):
+            return cls(**({"preset_name": name} | overrides))
+        numbers = {n: _PRESETS[method][name][n] for n in _NUMBERS[method]}
+        return cls(**(numbers | overrides))
 
     def with_frames(self, *, short_side_px: int | None, step: int, fps: Fraction | None) -> FlowParams:
         """The same method and numbers on other frames."""
@@ -135,7 +212,7 @@ class FlowParams:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-safe dict of all that matters to this method; `fps` is a string such as "30000/1001"."""
-        numbers = _NUMBERS if self.method in TVL1_METHODS else ()
+        numbers = _NUMBERS[self.method]
         return {
             "method": self.method,
             "preset": self.preset_name,
@@ -153,11 +230,14 @@ class FlowParams:
         """
         try:
             method = values["method"]
-            numbers = _NUMBERS if method in TVL1_METHODS else ()
+            numbers = _NUMBERS[method]
             taken = {"method", "preset", *_FRAMES, *(n.rstrip("_") for n in numbers)}
             if set(values) != taken:
                 wrong = ", ".join(sorted(set(values) ^ taken))
                 raise UsageError("bad_flow_params", f"flow recipe with missing or unknown fields: {wrong}")
+            missing = [name for name in numbers if values[name.rstrip("_")] is None]
+            if missing:
+                raise UsageError("bad_flow_params", f"flow recipe without {', '.join(missing)}")
             fps = values["fps"]
             return cls(
                 method=method,
@@ -173,7 +253,7 @@ class FlowParams:
     def canonical_json(self) -> str:
         """One spelling per recipe: sorted keys, no spaces, ASCII; without the name of TV-L1 numbers."""
         recipe = self.to_dict()
-        if self.method in TVL1_METHODS:
+        if _NUMBERS[self.method]:
             del recipe["preset"]
         return json.dumps(recipe, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
@@ -185,10 +265,6 @@ class FlowParams:
         from vpipe.flow.methods import engine_version  # cv2 only where a version is asked for (start-up)
 
         return {"id": self.method, "version": engine_version(self.method)}
-
-
-def _defaults() -> dict[str, Any]:
-    return {f.name: f.default for f in fields(FlowParams) if f.name in _NUMBERS}
 
 
 def _check_preset(name: str) -> None:

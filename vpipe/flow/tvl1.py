@@ -1,0 +1,193 @@
+"""TV-L1 optical flow: our own engine.
+
+The energy, for flow w between pictures I0 and I1 (Zach, Pock and Bischof 2007):
+
+    E(w) = sum  lambda |I1(x + w) - I0(x)|  +  g(x) (|grad u| + |grad v|)
+
+is minimised from coarse to fine; on each level the second picture is warped a few times (`warps`) and the
+convex problem left after linearising is solved by alternating a threshold step for the data term with steps
+of Chambolle's dual algorithm for the total variation (as in Sanchez, Meinhardt-Llopis and Facciolo 2013).
+`parity` is that as OpenCV computes it. `accurate` and `fast` add: a pyramid down to 16 px, derivatives of
+five points and of both pictures (Wedel et al. 2009), an edge weight g = 1 / (1 + edge |grad I0| / 255), and
+the median after each warp (Sun, Roth and Black 2010); docs/flow.md says what each is worth.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from vpipe.flow import tvl1_kernels as kernels
+from vpipe.flow.inputs import checked_pair
+from vpipe.flow.params import FlowParams
+from vpipe.flow.simd import LANES
+
+Picture = npt.NDArray[Any]
+Plane = np.ndarray[Any, np.dtype[np.float32]]
+
+_mine = threading.local()
+
+
+def tvl1(a: Picture, b: Picture, params: FlowParams) -> Plane:
+    """Flow from `a` to `b`.
+
+    a, b: gray (H, W) of one size, at least 16 px a side, uint8, or float32 or float64 in 0..255.
+    Returns float32 (2, H, W): u (px to the right), then v (px down). Never NaN.
+    Safe from many threads at once; the GIL is released in the kernels; one thread computes one pair.
+    Raises FlowInputError (a VpipeError and a ValueError).
+    """
+    first, second = checked_pair(a, b)
+    return flow_between(Pyramid(first, params), Pyramid(second, params), params)
+
+
+def tvl1_sequence(frames: Iterable[Picture], params: FlowParams) -> Iterator[Plane]:
+    """Flow from each frame to the next: n frames give n-1 flows. What a frame needs is made once.
+
+    Raises FlowInputError as `tvl1` does.
+    """
+    before: Pyramid | None = None
+    for frame in frames:
+        checked_pair(frame if before is None else before.picture, frame)
+        now = Pyramid(frame, params)
+        if before is not None:
+            yield flow_between(before, now, params)
+        before = now
+
+
+@dataclass(frozen=True)
+class Level:
+    """One scale of one picture."""
+
+    width: int
+    height: int
+    texels: Plane
+
+
+class Pyramid:
+    """A picture at all scales, finest first, ready to be the first or the second of a pair.
+
+    picture: what `checked_pair` returned. Only method, pyramid and derivative of `params` matter.
+    """
+
+    def __init__(self, picture: Picture, params: FlowParams) -> None:
+        self.picture = picture
+        self.levels: list[Level] = []
+        plane: Any = picture.astype(np.float32)
+        sigma = params.pyramid_blur * math.sqrt(1 / params.scale_step**2 - 1)
+        while True:
+            self.levels.append(_level(plane, params))
+            height, width = (round(n * params.scale_step) for n in plane.shape)
+            if len(self.levels) == params.scales or min(height, width) < LANES:
+                return
+            if sigma > 0:
+                plane = cv2.GaussianBlur(plane, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+            # Sampled at exactly 1/step, whatever the rounded size: flow then scales by exactly 1/step.
+            plane = cv2.resize(
+                plane, None, fx=params.scale_step, fy=params.scale_step, interpolation=cv2.INTER_LINEAR
+            )
+
+
+def _level(plane: Plane, params: FlowParams) -> Level:
+    height, width = plane.shape
+    around = kernels.MARGIN + 2
+    padded = cv2.copyMakeBorder(plane, around, around, around, around + LANES, cv2.BORDER_REPLICATE)
+    columns = width + 2 * kernels.MARGIN
+    texels = _aligned((height + 2 * kernels.MARGIN) * 4 * (columns + LANES))
+    kernels.picture_texels(
+        padded.reshape(-1), width, height, params.derivative == 5, params.zero_outside == 1, texels
+    )
+    return Level(width, height, texels)
+
+
+def flow_between(first: Pyramid, second: Pyramid, params: FlowParams) -> Plane:
+    """Flow between two pictures of one size. Same bits on any thread. See `tvl1`."""
+    height, width = first.picture.shape
+    if np.array_equal(first.picture, second.picture):
+        return np.zeros((2, height, width), np.float32)  # what the iterations would find, at no cost
+    space = _workspace(width, height)
+    flow: Plane | None = None
+    for a, b in zip(reversed(first.levels), reversed(second.levels), strict=True):
+        flow = _solve_level(a, b, flow, params, space)
+    assert flow is not None  # a pyramid has at least one level
+    return np.ascontiguousarray(flow)
+
+
+def _solve_level(a: Level, b: Level, coarser: Plane | None, params: FlowParams, space: Plane) -> Plane:
+    """The flow of one level, a view (2, H, W) into `space`, from that of the next coarser one."""
+    width, height = a.width, a.height
+    pitch = kernels.pitch_of(width)
+    planes = space[: height * kernels.PLANES * pitch + 2 * LANES]
+    rows = planes[: height * kernels.PLANES * pitch].reshape(height, kernels.PLANES, pitch)
+    flow = rows[:, : kernels.V + 1, LANES : LANES + width].transpose(1, 0, 2)
+    start = (
+        np.zeros((2, height, width), np.float32)
+        if coarser is None
+        else [cv2.resize(c, (width, height), interpolation=cv2.INTER_LINEAR) for c in coarser.copy()]
+    )
+    np.multiply(start, np.float32(1 / params.scale_step), out=flow)
+    rows[:, kernels.P11 : kernels.P22 + 1] = 0
+    if params.edge > 0:
+        kernels.edge_weights(a.texels, width, height, params.edge, planes, pitch)
+    line = _line(width)
+    for _ in range(params.warps):
+        kernels.linearise(
+            a.texels, b.texels, width, height, np.float32(params.blend), params.zero_outside == 1,
+            planes, pitch, line,
+        )  # fmt: skip
+        _iterate(flow, planes, width, height, pitch, params)
+    return flow
+
+
+def _iterate(flow: Plane, planes: Plane, width: int, height: int, pitch: int, params: FlowParams) -> None:
+    """The iterations of one warp: blocks of `inner_iterations`, a median before each or after all."""
+    limit = params.epsilon**2 * width * height
+    change = math.inf
+    for _ in range(params.outer_iterations):
+        if change <= limit:
+            break
+        if not params.median_after:
+            _median(flow, params.median)
+        change = kernels.iterate(
+            planes, width, height, pitch,
+            np.float32(params.lambda_ * params.theta), np.float32(params.theta),
+            np.float32(params.tau / params.theta), params.inner_iterations, limit, params.edge > 0,
+        )  # fmt: skip
+    if params.median_after:
+        _median(flow, params.median)
+
+
+def _median(flow: Plane, size: int) -> None:
+    if size > 1:
+        for plane in flow:
+            plane[:] = cv2.medianBlur(plane, size)
+
+
+def _aligned(count: int) -> Plane:
+    """float32 zeros at a multiple of 64 bytes: a vector must not straddle two cache lines."""
+    room = np.zeros(count + LANES, np.float32)
+    start = -room.ctypes.data % 64 // 4
+    return room[start : start + count]
+
+
+def _workspace(width: int, height: int) -> Plane:
+    """This thread's planes, large enough for a picture of this size."""
+    need = height * kernels.PLANES * kernels.pitch_of(width) + 2 * LANES
+    have = getattr(_mine, "space", None)
+    if have is None or have.size < need:
+        have = _mine.space = _aligned(need)
+    return have
+
+
+def _line(width: int) -> Plane:
+    need = kernels.line_length(width)
+    have = getattr(_mine, "line", None)
+    if have is None or have.size < need:
+        have = _mine.line = _aligned(need)
+    return have
