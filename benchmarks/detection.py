@@ -20,7 +20,8 @@ import numpy as np
 from vpipe import threads
 from vpipe.detection.detector import DetectorSettings, detect
 from vpipe.evaluation.anet import detection_map
-from vpipe.evaluation.formats import SegmentTable, truth_table
+from vpipe.evaluation.annotations import truth_table
+from vpipe.evaluation.formats import SegmentTable
 from vpipe.models import DEFAULT_MODEL, load_model
 from vpipe.recognition.recognizer import Recognizer
 from vpipe.recognition.snippets import scan

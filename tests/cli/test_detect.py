@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vpipe.evaluation.formats import read_json, results_table
+from vpipe.evaluation.predictions import read_predictions
 from vpipe.models.packaged_models import packaged_models
 
 from .inprocess import InProcess
@@ -38,7 +38,7 @@ def test_rows_and_activitynet_file(tmp_path: Path, small_clip: Path, run: InProc
         assert 0 <= segment["start_s"] < segment["end_s"] <= row["duration_s"]
         assert 0 <= segment["start_frame"] < segment["end_frame"] <= row["frames"]
         assert segment["score"] >= 0.01
-    table = results_table(read_json(anet))
+    table = read_predictions(anet).segments
     assert table.video == ["small"] * len(row["segments"])
     assert table.score.tolist() == [s["score"] for s in row["segments"]]
     assert [p.name for p in anet.parent.iterdir()] == ["found.json"]

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from vpipe.errors import InputError, Warning_
+from vpipe.evaluation.checks import tie_warning
 from vpipe.evaluation.formats import SegmentTable
 
 PAIRS_AT_A_TIME = 2_000_000  # prediction-truth pairs held in memory at once
@@ -52,16 +53,18 @@ class DetectionScores:
         }
 
 
-def detection_map(truth: SegmentTable, predictions: SegmentTable, tious: Sequence[float]) -> DetectionScores:
+def detection_map(
+    truth: SegmentTable, predictions: SegmentTable, tious: Sequence[float], *, smallest_union_s: float = 0.0
+) -> DetectionScores:
     """ActivityNet mAP of `predictions` against `truth` at each threshold of `tious`.
 
+    `smallest_union_s` above 0 keeps tIoU defined where lengths are not positive, as OpenTAD does with 1e-8.
     Raises InputError `no_truth` where `truth` is empty.
     """
     if not len(truth):
         raise InputError("no_truth", "the ground truth holds no annotation; nothing can be scored")
     thresholds = np.asarray(tious, dtype=np.float64)
     labels = sorted(set(truth.label))
-    warnings: list[Warning_] = []
 
     label_code = {label: i for i, label in enumerate(labels)}
     video_code = {video: i for i, video in enumerate(sorted(set(truth.video)))}
@@ -70,17 +73,7 @@ def detection_map(truth: SegmentTable, predictions: SegmentTable, tious: Sequenc
 
     label = _codes(predictions.label, label_code)
     known = label >= 0
-    if not known.all():
-        left_out = int((~known).sum())
-        names = sorted({n for n, k in zip(predictions.label, known, strict=True) if not k})
-        warnings.append(
-            Warning_(
-                "unknown_label",
-                f"{left_out} predictions left out, their labels are not in the truth: {', '.join(names[:5])}"
-                + (" ..." if len(names) > 5 else ""),
-                {"predictions": left_out, "labels": len(names)},
-            )
-        )
+    warnings = unknown_label_warning(predictions.label, set(labels))
     order = np.flatnonzero(known)
     order = order[np.argsort(predictions.score[order], kind="stable")[::-1]]
     order = order[np.argsort(label[order], kind="stable")]  # by class, and within it by descending score
@@ -88,14 +81,7 @@ def detection_map(truth: SegmentTable, predictions: SegmentTable, tious: Sequenc
     score = predictions.score[order]
     ties = int(((np.diff(score) == 0) & (np.diff(label) == 0)).sum())
     if ties:
-        warnings.append(
-            Warning_(
-                "score_ties",
-                f"{ties} predictions have the score of another of their class; the later one goes first, "
-                "and other evaluators may order them otherwise",
-                {"ties": ties},
-            )
-        )
+        warnings.append(tie_warning(ties, "of one class the later goes first"))
     video = _codes(predictions.video, video_code)[order]
     group = np.where(video >= 0, label * len(video_code) + video, -1)
 
@@ -107,6 +93,7 @@ def detection_map(truth: SegmentTable, predictions: SegmentTable, tious: Sequenc
         truth.start_s,
         truth.end_s,
         thresholds,
+        smallest_union_s,
     )
     truth_count = np.bincount(truth_label, minlength=len(labels))
     first = np.searchsorted(label, np.arange(len(labels) + 1))
@@ -127,16 +114,39 @@ def detection_map(truth: SegmentTable, predictions: SegmentTable, tious: Sequenc
     )
 
 
+def unknown_label_warning(labels: Sequence[str], known: set[str]) -> list[Warning_]:
+    """Says how many predictions have a label that the ground truth does not know."""
+    strange = [label for label in labels if label not in known]
+    if not strange:
+        return []
+    names = sorted(set(strange))
+    return [
+        Warning_(
+            "unknown_label",
+            f"{len(strange)} predictions left out, their labels are not in the ground truth: "
+            + ", ".join(names[:5])
+            + (" ..." if len(names) > 5 else ""),
+            {"predictions": len(strange), "labels": len(names)},
+        )
+    ]
+
+
 def _codes(names: Sequence[str], code: dict[str, int]) -> np.ndarray:
     return np.fromiter((code.get(n, -1) for n in names), dtype=np.int64, count=len(names))
 
 
 def temporal_iou(
-    start_s: np.ndarray, end_s: np.ndarray, truth_start_s: np.ndarray, truth_end_s: np.ndarray
+    start_s: np.ndarray,
+    end_s: np.ndarray,
+    truth_start_s: np.ndarray,
+    truth_end_s: np.ndarray,
+    smallest_union_s: float = 0.0,
 ) -> np.ndarray:
     """tIoU of pairs of segments, element by element; 0/0 gives NaN, as the official code has it."""
     overlap = np.maximum(np.minimum(end_s, truth_end_s) - np.maximum(start_s, truth_start_s), 0.0)
     union = (truth_end_s - truth_start_s) + (end_s - start_s) - overlap
+    if smallest_union_s:
+        union = np.maximum(union, smallest_union_s)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(overlap / union)
 
@@ -149,6 +159,7 @@ def _match(
     truth_start_s: np.ndarray,
     truth_end_s: np.ndarray,
     thresholds: np.ndarray,
+    smallest_union_s: float,
 ) -> np.ndarray:
     """True positives (P, T). A group is one class in one video (-1: unknown video); predictions come in
     order.
@@ -157,8 +168,9 @@ def _match(
     settles the r-th (prediction, truth) pair of every group, at all thresholds.
     """
     matched = np.zeros((len(group), len(thresholds)), dtype=bool)
+    lowest = float(thresholds.min(initial=np.inf))
     pred, truth, tiou = _overlapping_pairs(
-        group, start_s, end_s, truth_group, truth_start_s, truth_end_s, float(thresholds.min(initial=np.inf))
+        group, start_s, end_s, truth_group, truth_start_s, truth_end_s, lowest, smallest_union_s
     )
     if not len(pred):
         return matched
@@ -191,6 +203,7 @@ def _overlapping_pairs(
     truth_start_s: np.ndarray,
     truth_end_s: np.ndarray,
     lowest: float,
+    smallest_union_s: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(prediction, truth, tIoU) of every pair of one group with tIoU >= `lowest` or NaN."""
     by_group = np.argsort(truth_group, kind="stable")
@@ -205,7 +218,9 @@ def _overlapping_pairs(
         pred = np.repeat(batch, n)
         offset = np.arange(int(n.sum())) - np.repeat(np.cumsum(n) - n, n)
         truth = by_group[np.repeat(first[batch], n) + offset]
-        tiou = temporal_iou(start_s[pred], end_s[pred], truth_start_s[truth], truth_end_s[truth])
+        tiou = temporal_iou(
+            start_s[pred], end_s[pred], truth_start_s[truth], truth_end_s[truth], smallest_union_s
+        )
         keep = ~(tiou < lowest)
         kept.append((pred[keep], truth[keep], tiou[keep]))
     pred, truth, tiou = (np.concatenate(column) for column in zip(*kept, strict=True))
