@@ -1,0 +1,77 @@
+"""A million predictions through the installed command, in bounded CPU and memory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+VIDEOS, LABELS, PREDICTIONS = 5000, 200, 1_000_000
+CPU_S, MEMORY_MB = 8.0, 700.0
+
+# A process's peak begins at that of the process which forked it, so a small one does.
+LAUNCHER = """
+import os, subprocess, sys
+with open("scores.json", "w") as scores:
+    process = subprocess.Popen(sys.argv[1:], stdout=scores)
+    _, status, used = os.wait4(process.pid, 0)
+print(used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+def write_documents(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    main = rng.integers(0, LABELS, VIDEOS)
+    database, results = {}, {}
+    each = PREDICTIONS // VIDEOS
+    for v in range(VIDEOS):
+        start = rng.uniform(0, 100, 3)
+        spans = np.stack([start, start + rng.uniform(2, 40, 3)], axis=1)
+        notes = [{"segment": span, "label": f"activity {main[v]}"} for span in spans.tolist()]
+        database[f"{v:011d}"] = {"subset": "validation", "duration": 150.0, "annotations": notes}
+        found = spans[rng.integers(0, 3, each)] + rng.normal(0, 3, (each, 2))
+        label = np.where(rng.uniform(size=each) < 0.5, main[v], rng.integers(0, LABELS, each))
+        results[f"v_{v:011d}"] = [
+            {"label": f"activity {c}", "score": s, "segment": t}
+            for c, s, t in zip(label.tolist(), rng.uniform(size=each).tolist(), found.tolist(), strict=True)
+        ]
+    (folder / "truth.json").write_text(json.dumps({"database": database}))
+    (folder / "found.json").write_text(json.dumps({"results": results}))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command", [("detection",), ("detection", "--protocol", "thumos14-kit"), ("proposals",)], ids=" ".join
+)
+def test_a_million_predictions(
+    vpipe_executable: Path,
+    clean_environment: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+    command: tuple[str, ...],
+) -> None:
+    """The official code takes 226 s of CPU for the first."""
+    folder = tmp_path_factory.getbasetemp() / "million"
+    if not folder.exists():
+        folder.mkdir()
+        write_documents(folder)
+    words = [vpipe_executable, "eval", *command, "--json"]
+    files = ["--ground-truth", "truth.json", "--predictions", "found.json"]
+    launched = subprocess.run(
+        [sys.executable, "-c", LAUNCHER, *words, *files],
+        cwd=folder,
+        env=clean_environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    cpu_s, memory_mb = map(float, launched.stdout.split())
+    scores = json.loads((folder / "scores.json").read_text())
+    assert 0 < scores.get("average_map", scores.get("auc")) < 1
+    print(f"vpipe eval {' '.join(command)}: {cpu_s:.1f} s of CPU, {memory_mb:.0f} MB")
+    assert cpu_s < CPU_S
+    assert memory_mb < MEMORY_MB
