@@ -3,6 +3,7 @@
 # make test-slow   install, then the full counts
 # make check       install, then linters and types
 # make bench-startup
+# make bench-cache  size and speed of the flow cache against JPEG pairs (needs ../shared/clips)
 #
 # PYTHON=python3.12     another Python (3.11 to 3.14)
 # TORCH_INDEX=URL       an extra package index for torch, for example one with CPU-only builds
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed.stamp
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help install demo test test-slow check bench-startup clean
+.PHONY: help install demo test test-slow check bench-startup bench-cache clean
 .DELETE_ON_ERROR:
 
 help:
@@ -54,6 +55,9 @@ check: $(INSTALLED)
 
 bench-startup: $(INSTALLED)
 	$(BIN)/python -m benchmarks.startup
+
+bench-cache: $(INSTALLED)
+	$(BIN)/python -m benchmarks.cache
 
 clean:
 	rm -rf $(VENV) demo build .pytest_cache .mypy_cache .ruff_cache .hypothesis

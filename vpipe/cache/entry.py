@@ -332,7 +332,7 @@ class FlowEntry:
         while wanted:
             try:
                 for row, codes in enumerate(self._codes(wanted)):
-                    out[row] = self.storage.dequantise(codes)
+                    self.storage.dequantise(codes, out=out[row])
                 break
             except (DamagedFile, FileNotFoundError):
                 self._forget_sealed()

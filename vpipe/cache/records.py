@@ -16,7 +16,7 @@ import zstandard
 from vpipe.flow.quantise import Storage
 
 # The lowest that keeps a file under 2.1 times the JPEG pairs and a 14th of float32 (`make bench-cache`).
-ZSTD_LEVEL = 6
+ZSTD_LEVEL = 3
 
 _mine = threading.local()
 
@@ -96,20 +96,27 @@ def encode_codes(
 def decode(
     blob: bytes, sha256: bytes, storage: Storage, size: tuple[int, int], *, what: str
 ) -> npt.NDArray[Any]:
-    """The codes (2, H, W) of a blob. Raises DamagedFile, naming `what`, where it is not what was written."""
+    """The codes (2, H, W) of a blob, in memory that this thread's next call uses again.
+
+    Raises DamagedFile, naming `what`, where it is not what was written.
+    """
     verify(blob, sha256, what=what)
     width, height = size
     expected = 2 * height * width * storage.dtype.itemsize
     if "decompressor" not in _mine.__dict__:
-        _mine.decompressor = zstandard.ZstdDecompressor()
+        _mine.decompressor, _mine.buffer = zstandard.ZstdDecompressor(), np.empty(0, np.uint8)
+    if _mine.buffer.size != expected:  # fresh memory for each flow would cost as much as reading it
+        _mine.buffer = np.empty(expected, np.uint8)
     try:
         # The size is looked at first: nothing is allocated from what a file claims.
         if zstandard.frame_content_size(blob) != expected:
             raise DamagedFile(f"{what}: not a flow of {width}x{height}")
-        data = _mine.decompressor.decompress(blob)
+        with _mine.decompressor.stream_reader(blob) as stream:
+            if stream.readinto(_mine.buffer) != expected:
+                raise DamagedFile(f"{what}: not a flow of {width}x{height}")
     except zstandard.ZstdError as error:
         raise DamagedFile(f"{what}: {error}") from None
-    return _unshuffle(data, storage.dtype).reshape(2, height, width)
+    return _unshuffle(_mine.buffer, storage.dtype).reshape(2, height, width)
 
 
 def verify(blob: bytes, sha256: bytes, *, what: str) -> None:
@@ -124,8 +131,8 @@ def _shuffle(codes: npt.NDArray[Any]) -> bytes:
     return codes.reshape(-1).view(np.uint8).reshape(-1, codes.itemsize).T.tobytes()
 
 
-def _unshuffle(data: bytes, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+def _unshuffle(data: npt.NDArray[np.uint8], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     if dtype.itemsize == 1:
-        return np.frombuffer(data, dtype)
-    planes = np.frombuffer(data, np.uint8).reshape(dtype.itemsize, -1)
+        return data
+    planes = data.reshape(dtype.itemsize, -1)
     return np.ascontiguousarray(planes.T).reshape(-1).view(dtype)

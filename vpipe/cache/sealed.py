@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from vpipe.cache.packing import GROUP, PacketReader
@@ -65,7 +66,7 @@ class SealedFile:
                 continue
 
     def codes(self, pair: int) -> npt.NDArray[Any]:
-        """The codes (2, H, W) of one flow. Raises DamagedFile, naming file and flow."""
+        """The codes (2, H, W) of one flow, valid until the next call. Raises DamagedFile, naming it."""
         if not self.index.packed:
             what = f"{self.path}: flow {pair}"
             return decode(self._bytes(pair), self._sha256(pair), self.storage, self.grid.size, what=what)
@@ -78,6 +79,14 @@ class SealedFile:
             del self._mine.reader
             raise
         return codes
+
+    def read(self, pairs: Sequence[int]) -> npt.NDArray[np.float32]:
+        """Flows in px, float32 (len(pairs), 2, H, W). Raises DamagedFile."""
+        width, height = self.grid.size
+        flows = np.empty((len(pairs), 2, height, width), np.float32)
+        for row, pair in enumerate(pairs):
+            self.storage.dequantise(self.codes(pair), out=flows[row])
+        return flows
 
     def blob(self, pair: int) -> bytes:
         """The compressed bytes of one flow, verified. Raises DamagedFile."""

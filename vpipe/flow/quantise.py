@@ -90,11 +90,17 @@ class Storage:
         codes += np.float32(self.zero)
         return codes.astype(self.dtype)
 
-    def dequantise(self, codes: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Codes (..., any shape) -> float32 px."""
-        flow = codes.astype(np.float32)
-        flow -= np.float32(self.zero)
-        flow *= np.float32(self.scale)
+    def dequantise(
+        self, codes: npt.NDArray[Any], out: npt.NDArray[np.float32] | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Codes (any shape) -> float32 px of that shape, in `out` (C-contiguous) where it is given."""
+        from vpipe.flow.quantise_kernel import (
+            to_pixels,
+        )  # here: numba takes a while, and only reading needs it
+
+        flow = np.empty(codes.shape, np.float32) if out is None else out
+        flat = np.ascontiguousarray(codes).reshape(-1)
+        to_pixels(flat, np.float32(self.zero), np.float32(self.scale), flow.reshape(-1))
         return flow
 
     def clipped(self, flow: npt.NDArray[np.floating[Any]]) -> float:
