@@ -30,9 +30,17 @@ def detect(
         bool, typer.Option("--no-refine", help="Leave boundaries on the snippet grid.")
     ] = False,
     nms: Annotated[
-        Literal["soft", "hard"],
-        typer.Option(help="Overlapping segments of a label: lower the weaker one's score, or drop it."),
+        Literal["soft", "linear", "hard"],
+        typer.Option(
+            help="Overlapping segments: lower the weaker one's score (Gaussian, linear) or drop it."
+        ),
     ] = "soft",
+    voting: Annotated[
+        bool, typer.Option("--voting", help="Average each segment with those it was chosen from.")
+    ] = False,
+    across_labels: Annotated[
+        bool, typer.Option("--across-labels", help="Let segments of different labels suppress each other.")
+    ] = False,
     min_score: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Leave out segments that score less.")
     ] = 0.1,
@@ -58,7 +66,15 @@ def detect(
     from vpipe.recognition.recognizer import Recognizer
     from vpipe.recognition.snippets import scan
 
-    settings = DetectorSettings(candidates, not no_refine, nms, min_score, include_background)
+    settings = DetectorSettings(
+        candidates=candidates,
+        refine=not no_refine,
+        nms=nms,
+        voting=voting,
+        across_labels=across_labels,
+        min_score=min_score,
+        include_background=include_background,
+    )
     device = options.resolve_device()
     loaded = load_model(model, device)
     recognizer = Recognizer(loaded, device=device, dtype=dtype, batch_size=batch_size)

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from vpipe.detection.grouping import group
-from vpipe.detection.nms import hard_nms, soft_nms
+from vpipe.detection.nms import Method, hard_nms, suppress
 from vpipe.detection.windows import PrefixSums, sliding_windows
 from vpipe.recognition.scores import SnippetScores
 
@@ -25,6 +25,8 @@ SMOOTHING_SNIPPETS = 1.0  # sigma of the Gaussian over the snippet scores
 DUPLICATE_IOU = 0.95  # candidates of one label that overlap more are one
 SOFT_SIGMA = 0.5
 HARD_IOU = 0.5
+LINEAR_IOU = 0.3
+VOTING_IOU = 0.7
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,9 @@ class DetectorSettings:
 
     candidates: Literal["windows", "grouping", "both"] = "grouping"
     refine: bool = True  # move boundaries to where the label's score crosses half way
-    nms: Literal["soft", "hard"] = "soft"
+    nms: Literal["soft", "linear", "hard"] = "soft"  # soft is Gaussian
+    voting: bool = False  # what is kept becomes the mean of what it stands for
+    across_labels: bool = False  # suppression is among all labels, not within each
     min_score: float = 0.1  # in [0, 1]; segments below are left out
     include_background: bool = False
 
@@ -74,7 +78,7 @@ def detect(scores: SnippetScores, settings: DetectorSettings = DetectorSettings(
     step_s = float(scores.centre_s[1] - scores.centre_s[0]) if count > 1 else float(scores.duration_s)
     span = max(1, round(float(scores.end_s[0] - scores.start_s[0]) / step_s))  # of a snippet, in snippets
     sums = PrefixSums(table)
-    found: list[Segment] = []
+    columns: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # times, score, label
     for column in labels:
         runs = _candidates(table[:, column], step_s, settings)
         if settings.refine:
@@ -83,19 +87,26 @@ def detect(scores: SnippetScores, settings: DetectorSettings = DetectorSettings(
         runs, value = runs[value >= settings.min_score], value[value >= settings.min_score]
         times = _to_time(runs, scores, step_s)
         kept = hard_nms(times, value, iou_threshold=DUPLICATE_IOU)
-        times, value = times[kept], value[kept]
-        if settings.nms == "soft":
-            kept, decayed = soft_nms(times, value, sigma=SOFT_SIGMA, min_score=settings.min_score)
-        else:
-            kept = hard_nms(times, value, iou_threshold=HARD_IOU)
-            decayed = value[kept]
-        times = times[kept]
-        frames = scores.frame_at(times)
-        found.extend(
-            Segment(scores.labels[column], float(v), float(s), float(e), int(first), int(last))
-            for v, (s, e), (first, last) in zip(decayed, times, frames, strict=True)
-            if first < last
+        columns.append((times[kept], value[kept], np.full(len(kept), column)))
+    if not columns:
+        return []
+    method: Method = "gaussian" if settings.nms == "soft" else settings.nms
+    left = suppress(
+        *(np.concatenate(part) for part in zip(*columns, strict=True)),
+        method=method,
+        per_class=not settings.across_labels,
+        iou_threshold=LINEAR_IOU if method == "linear" else HARD_IOU,
+        sigma=SOFT_SIGMA,
+        min_score=0.0 if method == "hard" else settings.min_score,
+        voting_iou=VOTING_IOU if settings.voting else None,
+    )
+    found = [
+        Segment(scores.labels[column], float(v), float(s), float(e), int(first), int(last))
+        for column, v, (s, e), (first, last) in zip(
+            left.labels, left.scores, left.segments, scores.frame_at(left.segments), strict=True
         )
+        if first < last
+    ]
     return sorted(found, key=lambda s: (s.start_s, s.end_s, -s.score, s.label))
 
 
