@@ -120,10 +120,10 @@ class FlowEntry:
         return said + self._damage
 
     def _clipped(self, clipped: float) -> Warning_:
-        bound, fitting = self.storage.bound_px, float(math.ceil(max(needed for _, _, needed in self._seen)))
+        bound, fitting = self.storage.bound_px, fitting_bound([(c, f) for _, c, f in self._seen])
         way = "--storage high"
         if fitting < Storage("high").bound_px:
-            way = f"--bound {fitting:g} (keeps 99 % of every flow; errors to {fitting / 254:.2g} px) or {way}"
+            way = f"--bound {fitting:g} (then at most 1 % is; errors to {fitting / 254:.2g} px) or {way}"
         return Warning_(
             "flow_clipped",
             f"{clipped:.1%} of the flow is faster than the bound of {bound:g} px and was clipped: use {way}",
@@ -360,3 +360,13 @@ class FlowEntry:
 
     def _forget_sealed(self) -> None:
         self._sealed_file = None
+
+
+def fitting_bound(flows: Sequence[tuple[float, float]]) -> float:
+    """A bound, whole px, that clips at most 1 % of all flows; (clipped, fitting bound) are given of each."""
+    for _, candidate in sorted(flows, key=lambda flow: flow[1]):
+        # A wider bound clips no more than this one did, and at most 1 % where it fits.
+        worst = sum(min(clipped, CLIPPED_LIMIT) if fits <= candidate else clipped for clipped, fits in flows)
+        if worst <= CLIPPED_LIMIT * len(flows):
+            return float(math.ceil(candidate))
+    return float(math.ceil(max(fits for _, fits in flows)))

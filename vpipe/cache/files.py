@@ -68,5 +68,7 @@ def cache_faults(root: Path, needed: Callable[[], int] | None = None) -> Iterato
 
 
 def megabytes(size: float) -> str:
-    """Bytes for people: "0.3 MB", "12.0 GB"."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(size / 1e6, 0.1):.1f} MB"
+    """Bytes for people: "312.0 kB", "4.3 MB", "12.0 GB"."""
+    if size >= 1e9:
+        return f"{size / 1e9:.1f} GB"
+    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from vpipe.cache.files import ABSENT
 from vpipe.errors import InputError
 from vpipe.flow.params import FlowParams
 from vpipe.media.opening import display_name, read_head
@@ -38,7 +39,7 @@ def entry_key(digest: str, params: FlowParams) -> str:
     return hashlib.sha256(canonical_json(recipe).encode()).hexdigest()
 
 
-def source_digest(path: Path, memo_dir: Path, *, verify: bool = False) -> str:
+def source_digest(path: Path, memo_dir: Path, *, verify: bool = False, remember: bool = True) -> str:
     """SHA-256 of a file's bytes, remembered by (path, device, inode, size, mtime_ns); `verify` hashes again.
 
     Raises InputError: those of `vpipe.media.opening.read_head`, which opens the file even where its digest is
@@ -58,9 +59,20 @@ def source_digest(path: Path, memo_dir: Path, *, verify: bool = False) -> str:
                 digest.update(piece)
     except OSError as error:
         raise InputError("os_error", f"{display_name(path)}: {error.strerror or error}") from error
-    if time.time_ns() - status.st_mtime_ns > _RACY_NS:
-        _remember(memo, identity, digest.hexdigest())
+    if remember and time.time_ns() - status.st_mtime_ns > _RACY_NS:
+        _remember(memo, identity, digest.hexdigest(), real)
     return digest.hexdigest()
+
+
+def known_videos(memo_dir: Path) -> dict[str, list[Path]]:
+    """SHA-256 -> where files with it were seen. They may be gone or changed since."""
+    found: dict[str, list[Path]] = {}
+    with contextlib.suppress(*ABSENT):
+        for name in sorted(os.listdir(memo_dir)):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                known = json.loads((memo_dir / name).read_text())
+                found.setdefault(str(known["sha256"]), []).append(Path(known["path"]))
+    return found
 
 
 def _recall(memo: Path, identity: list[int]) -> str | None:
@@ -72,8 +84,9 @@ def _recall(memo: Path, identity: list[int]) -> str | None:
         return None
 
 
-def _remember(memo: Path, identity: list[int], digest: str) -> None:
+def _remember(memo: Path, identity: list[int], digest: str, real: bytes) -> None:
     # Only a memo, written in place: a torn one is not JSON, and a lost one costs a hash.
     with contextlib.suppress(OSError):
         memo.parent.mkdir(parents=True, exist_ok=True)
-        memo.write_text(canonical_json({"identity": identity, "sha256": digest}))
+        content = {"identity": identity, "sha256": digest, "path": os.fsdecode(real)}
+        memo.write_text(canonical_json(content))

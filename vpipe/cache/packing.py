@@ -94,8 +94,13 @@ class PacketReader:
     def __init__(
         self, codec: dict[str, Any], storage: Storage, size: tuple[int, int], packet: Callable[[int], bytes]
     ) -> None:
-        self._extradata, self._storage, self._size = bytes.fromhex(codec["extradata"]), storage, size
-        if codec["group"] != GROUP or codec["pix_fmt"] != _pix_fmt(storage):
+        self._storage, self._size = storage, size
+        try:
+            self._extradata = bytes.fromhex(codec["extradata"])
+            known = codec["group"] == GROUP and codec["pix_fmt"] == _pix_fmt(storage)
+        except (KeyError, TypeError, ValueError):
+            known = False
+        if not known:
             raise DamagedFile("packed in another way than this version knows")
         self._packet = packet
         self._decoder: Any = None

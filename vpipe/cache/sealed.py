@@ -17,7 +17,38 @@ from vpipe.cache.records import DamagedFile, Record, decode, encode_codes, verif
 from vpipe.cache.structure import Index, read_index
 
 
-class SealedFile:
+class FlowFile:
+    """A flow file whose index is known: what does not depend on where it is opened."""
+
+    def __init__(self, path: Path, index: Index) -> None:
+        self.path, self.index = path, index
+        self.manifest, self.volatile = index.manifest, index.volatile
+        self.storage, self.grid = index.storage, index.grid
+
+    def facts(self, pair: int) -> tuple[bool, float, float]:
+        """Of one flow: whether it is valid, the fraction that was clipped, the bound (px) that would fit."""
+        tables = self.index.tables
+        valid, clipped, bound = (tables[name][pair] for name in ("valid", "clipped", "fitting_bound_px"))
+        return bool(valid), float(clipped), float(bound)
+
+    def damaged(self, pairs: Iterable[int]) -> list[int]:
+        """Those of `pairs` that cannot be read as they were written."""
+        raise NotImplementedError
+
+    def codes(self, pair: int) -> npt.NDArray[Any]:
+        """The codes (2, H, W) of one flow, valid until the next call. Raises DamagedFile, naming it."""
+        raise NotImplementedError
+
+    def read(self, pairs: Sequence[int]) -> npt.NDArray[np.float32]:
+        """Flows in px, float32 (len(pairs), 2, H, W). Raises DamagedFile."""
+        width, height = self.grid.size
+        flows = np.empty((len(pairs), 2, height, width), np.float32)
+        for row, pair in enumerate(pairs):
+            self.storage.dequantise(self.codes(pair), out=flows[row])
+        return flows
+
+
+class SealedFile(FlowFile):
     """An open sealed file; everything but the flow itself is verified on opening.
 
     Flow is read with the file's own offsets, past h5py and its global lock: threads may share one object.
@@ -25,21 +56,12 @@ class SealedFile:
 
     def __init__(self, path: Path, key: str | None = None) -> None:
         """Raises DamagedFile where it is not the sealed file of `key` (None: of any), OSError."""
-        self.path = path
         self._fd, index = _open(path)
         weakref.finalize(self, os.close, self._fd)
-        self.index: Index = index
         if key is not None and index.manifest["key"] != key:
             raise DamagedFile(f"{path}: it is another video's flow, or of another recipe")
-        self.manifest, self.volatile = index.manifest, index.volatile
-        self.storage, self.grid = index.storage, index.grid
+        super().__init__(path, index)
         self._mine = threading.local()
-
-    def facts(self, pair: int) -> tuple[bool, float, float]:
-        """Of one flow: whether it is valid, the fraction that was clipped, the bound (px) that would fit."""
-        tables = self.index.tables
-        valid, clipped, bound = (tables[name][pair] for name in ("valid", "clipped", "fitting_bound_px"))
-        return bool(valid), float(clipped), float(bound)
 
     def damaged(self, pairs: Iterable[int]) -> list[int]:
         """Those of `pairs` that cannot be read as they were written."""
@@ -79,14 +101,6 @@ class SealedFile:
             del self._mine.reader
             raise
         return codes
-
-    def read(self, pairs: Sequence[int]) -> npt.NDArray[np.float32]:
-        """Flows in px, float32 (len(pairs), 2, H, W). Raises DamagedFile."""
-        width, height = self.grid.size
-        flows = np.empty((len(pairs), 2, height, width), np.float32)
-        for row, pair in enumerate(pairs):
-            self.storage.dequantise(self.codes(pair), out=flows[row])
-        return flows
 
     def blob(self, pair: int) -> bytes:
         """The compressed bytes of one flow, verified. Raises DamagedFile."""

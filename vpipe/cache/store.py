@@ -42,14 +42,16 @@ class FlowCache:
         storage: Storage = Storage(),  # noqa: B008 (frozen)
         *,
         verify_source: bool = False,
+        remember: bool = True,
     ) -> FlowEntry:
         """The flow of a video, wherever the video lies and whatever it is called; nothing is computed yet.
 
         Where only the finer storage is sealed, it serves. `verify_source` hashes the video even where its
-        digest is remembered. Raises InputError where the file cannot be read.
+        digest is remembered; without `remember` nothing is written. Raises InputError where the file cannot
+        be read.
         """
         video = Path(path)
-        digest = source_digest(video, self.root / "sources", verify=verify_source)
+        digest = source_digest(video, self.root / "sources", verify=verify_source, remember=remember)
         key = entry_key(digest, params)
         with cache_faults(self.root):
             if not self._is_sealed(key, storage) and self._is_sealed(key, Storage("high")):

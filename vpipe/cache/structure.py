@@ -11,8 +11,10 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,7 @@ VOLATILE_BYTES = 1024
 ZSTD_FILTER = 32015  # as registered with The HDF Group
 _MANIFEST_LIMIT_BYTES = 1 << 20
 _FRACTION = re.compile(r"\d{1,18}(/[1-9]\d{0,17})?")
+Refuse = Callable[[str], Exception]
 # What a flow can take on disk at most: a coder adds a little to what it cannot compress.
 _SLACK, _SLACK_BYTES = 1.25, 4096
 
@@ -55,8 +58,22 @@ class Index:
     volatile: dict[str, Any]
     tables: dict[str, npt.NDArray[Any]]
     places: npt.NDArray[np.int64]
-    storage: Storage
-    grid: Grid
+
+    @cached_property
+    def storage(self) -> Storage:
+        stored = dict(self.manifest["storage"])
+        del stored["codec"]
+        return Storage.from_dict(stored)
+
+    @cached_property
+    def grid(self) -> Grid:
+        return Grid(
+            frame_index=tuple(self.tables["frame_index"].tolist()),
+            pts=tuple(self.tables["pts"].tolist()),
+            time_base=Fraction(self.manifest["time_base"]),
+            size=(self.manifest["shape"][3], self.manifest["shape"][2]),
+            source=self.manifest["source"],
+        )
 
     @property
     def packed(self) -> bool:
@@ -87,23 +104,19 @@ def _read(h5: Any, path: Path, fd: int) -> Index:
     if _attribute(h5, "manifest_sha256", 64, refuse) != hashlib.sha256(text).hexdigest().encode():
         raise refuse("the manifest's checksum differs")
     manifest = json.loads(text)
-    if manifest["format"] != FORMAT:
-        raise refuse(f"its format is {str(manifest['format'])[:40]!r}, not {FORMAT}")
+    check_manifest(manifest, refuse)
     volatile = json.loads(_attribute(h5, "volatile", VOLATILE_BYTES, refuse).rstrip(b"\0"))
-    stored = dict(manifest["storage"])
-    codec = stored.pop("codec")
-    storage = Storage.from_dict(stored)
-    pairs, two, height, width = (_whole(number, refuse) for number in manifest["shape"])
-    if two != 2 or width * height > MAX_PIXELS:
-        raise refuse(f"the shape {manifest['shape']} is none of flow")
-    packed = {"zstd": False, "ffv1": True}[codec["id"]]
-    specs = PACKED_TABLES if packed else TABLES
+    if not isinstance(volatile, dict):
+        raise refuse("its note is no table of names and values")
+    packed = manifest["storage"]["codec"]["id"] == "ffv1"
+    specs = table_specs(manifest)
+    pairs, _, height, width = manifest["shape"]
+    storage = Index(manifest, {}, {}, np.empty(0, np.int64)).storage
     if set(h5) != {*specs, "packets" if packed else "flow"}:
         raise refuse("it holds other datasets than a flow file")
     tables = {}
-    for name, (dtype, columns, more) in specs.items():
-        shape = (pairs + more, columns) if columns > 1 else (pairs + more,)
-        dataset = _dataset(h5, name, np.dtype(dtype), shape, refuse)
+    for name, (dtype, shape) in specs.items():
+        dataset = _dataset(h5, name, dtype, shape, refuse)
         tables[name] = _contiguous(dataset, name, fd, refuse)
         if table_digest(tables[name]) != manifest["tables"][name]:
             raise refuse(f"the checksum of the table {name} differs")
@@ -114,17 +127,40 @@ def _read(h5: Any, path: Path, fd: int) -> Index:
     longest = _SLACK * 2 * height * width * storage.dtype.itemsize + _SLACK_BYTES
     if places[:, 1].max() > longest or (places.sum(axis=1) > os.fstat(fd).st_size).any():
         raise refuse("a flow is longer than flow can be, or beyond the end of the file")
-    grid = Grid(
-        frame_index=tuple(tables["frame_index"].tolist()),
-        pts=tuple(tables["pts"].tolist()),
-        time_base=_fraction(manifest["time_base"], refuse),
-        size=(width, height),
-        source=_source(manifest["source"], refuse),
-    )
-    return Index(manifest, dict(volatile), tables, places, storage, grid)
+    return Index(manifest, volatile, tables, places)
 
 
-def _attribute(h5: Any, name: str, limit: int, refuse: Any) -> bytes:
+def check_manifest(manifest: Any, refuse: Refuse) -> None:
+    """Raises what `refuse` makes of the reason where a manifest cannot be that of a flow file."""
+    if manifest["format"] != FORMAT:
+        raise refuse(f"its format is {str(manifest['format'])[:40]!r}, not {FORMAT}")
+    _, two, height, width = manifest["shape"]
+    sizes = all(isinstance(n, int) and not isinstance(n, bool) and 0 < n < 1 << 40 for n in manifest["shape"])
+    if not sizes or two != 2 or width * height > MAX_PIXELS:
+        raise refuse(f"the shape {str(manifest['shape'])[:80]} is none of flow")
+    if manifest["storage"]["codec"]["id"] not in ("zstd", "ffv1"):
+        raise refuse("its codec is unknown")
+    # Not any text that Fraction takes: 1e999999999 is one of them.
+    if not isinstance(manifest["time_base"], str) or not _FRACTION.fullmatch(manifest["time_base"]):
+        raise refuse("its time base is no fraction")
+    source = manifest["source"]
+    if not isinstance(source["sha256"], str) or not isinstance(manifest["key"], str):
+        raise refuse("it does not say of which video it is")
+    if not all({"code", "message"} <= set(warning) for warning in source["warnings"]):
+        raise refuse("its warnings are none")
+
+
+def table_specs(manifest: Mapping[str, Any]) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+    """name -> (type, shape) of every table of a checked manifest."""
+    specs = PACKED_TABLES if manifest["storage"]["codec"]["id"] == "ffv1" else TABLES
+    pairs = manifest["shape"][0]
+    return {
+        name: (np.dtype(dtype), (pairs + more, columns) if columns > 1 else (pairs + more,))
+        for name, (dtype, columns, more) in specs.items()
+    }
+
+
+def _attribute(h5: Any, name: str, limit: int, refuse: Refuse) -> bytes:
     attribute = h5py.h5a.open(h5.id, name.encode())
     kind = attribute.get_type()
     plain = isinstance(kind, h5py.h5t.TypeStringID) and not kind.is_variable_str()
@@ -137,7 +173,7 @@ def _attribute(h5: Any, name: str, limit: int, refuse: Any) -> bytes:
     return value.tobytes()
 
 
-def _dataset(h5: Any, name: str, dtype: np.dtype[Any], shape: tuple[int, ...], refuse: Any) -> Any:
+def _dataset(h5: Any, name: str, dtype: np.dtype[Any], shape: tuple[int, ...], refuse: Refuse) -> Any:
     """The dataset, of exactly this type and shape, within the file. Nothing of it is read."""
     if h5.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
         raise refuse(f"{name} is a link to another place or file")
@@ -151,14 +187,14 @@ def _dataset(h5: Any, name: str, dtype: np.dtype[Any], shape: tuple[int, ...], r
     return dataset
 
 
-def _contiguous(dataset: Any, name: str, fd: int, refuse: Any) -> npt.NDArray[Any]:
+def _contiguous(dataset: Any, name: str, fd: int, refuse: Refuse) -> npt.NDArray[Any]:
     """A table, read from the file's own bytes."""
     offset, length = _extent(dataset, name, fd, refuse)
     table = np.frombuffer(os.pread(fd, length, offset), dataset.dtype)
     return table.reshape(dataset.shape)
 
 
-def _extent(dataset: Any, name: str, fd: int, refuse: Any) -> tuple[int, int]:
+def _extent(dataset: Any, name: str, fd: int, refuse: Refuse) -> tuple[int, int]:
     """(offset, length) in the file of a dataset that lies there in one piece, as it is."""
     plist = dataset.get_create_plist()
     if plist.get_layout() != h5py.h5d.CONTIGUOUS or plist.get_nfilters():
@@ -171,7 +207,7 @@ def _extent(dataset: Any, name: str, fd: int, refuse: Any) -> tuple[int, int]:
 
 
 def _chunk_places(
-    h5: Any, storage: Storage, shape: tuple[int, int, int, int], refuse: Any
+    h5: Any, storage: Storage, shape: tuple[int, int, int, int], refuse: Refuse
 ) -> npt.NDArray[np.int64]:
     dataset = _dataset(h5, "flow", storage.dtype, shape, refuse)
     plist = dataset.get_create_plist()
@@ -198,30 +234,10 @@ def _chunk_places(
     return places
 
 
-def _packet_places(h5: Any, ends: npt.NDArray[np.int64], fd: int, refuse: Any) -> npt.NDArray[np.int64]:
+def _packet_places(h5: Any, ends: npt.NDArray[np.int64], fd: int, refuse: Refuse) -> npt.NDArray[np.int64]:
     starts = np.concatenate([[0], ends[:-1]])
     if (ends < starts).any():
         raise refuse("its packets overlap")
     packets = _dataset(h5, "packets", np.dtype("u1"), (int(ends[-1]),), refuse)
     offset, _ = _extent(packets, "packets", fd, refuse)
     return np.stack([starts + offset, ends - starts], axis=1)
-
-
-def _whole(number: Any, refuse: Any) -> int:
-    if not isinstance(number, int) or isinstance(number, bool) or not 0 < number < 1 << 40:
-        raise refuse(f"{str(number)[:40]} is no size")
-    return number
-
-
-def _fraction(text: Any, refuse: Any) -> Fraction:
-    # Not any text that Fraction takes: 1e999999999 is one of them.
-    if not isinstance(text, str) or not _FRACTION.fullmatch(text):
-        raise refuse("its time base is no fraction")
-    return Fraction(text)
-
-
-def _source(source: Any, refuse: Any) -> dict[str, Any]:
-    known = isinstance(source, dict) and isinstance(source.get("sha256"), str)
-    if not known or not all({"code", "message"} <= set(warning) for warning in source["warnings"]):
-        raise refuse("it does not say of which video it is")
-    return dict(source)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from vpipe.cli.cache_care import parse_size
+from vpipe.cli.cache_estimate import dry_run, warn_of_size
 from vpipe.cli.inputs import Item, find_items
 from vpipe.cli.options import RunOptions, batch_options, new_app, note
 from vpipe.cli.output import display_name, prepare_output_dir, unwritable
@@ -67,6 +69,12 @@ Output = Annotated[
 ]
 
 
+MaxCacheSize = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="Warn before the run where the cache would outgrow this: 500GB."),
+]
+
+
 @app.command()
 @batch_options("overwrite", "dry_run", "jobs", "cache_dir")
 def flow(
@@ -83,11 +91,13 @@ def flow(
     render: Render = None,
     render_frames: RenderFrames = None,
     output: Output = None,
+    max_cache_size: MaxCacheSize = None,
 ) -> None:
     """Compute optical flow into the cache and print the path of each video's HDF5 file.
 
     Without options the recipe is that of the packaged two-stream model: TV-L1 (accurate), short side 128 px,
-    between frames 1/8 s apart. `--fps native` takes every pair of neighbouring frames.
+    between frames 1/8 s apart. `--fps native` takes every pair of neighbouring frames. `--dry-run` probes
+    each video and prints pairs, hours and gigabytes.
     """
     given = {
         "method": method,
@@ -98,14 +108,25 @@ def flow(
         "bound": bound,
     }
     given = {name: value for name, value in given.items() if value is not None}
-    params, stored = _for_model(for_model, given, storage) if for_model else _recipe(given, storage)
+    if for_model:
+        _refuse_beside_model(given)
+    params, stored = recipe_for_model(for_model, storage) if for_model else _recipe(given, storage)
+    limit = None if max_cache_size is None else parse_size(max_cache_size)
     _check_render(render, options)
     if not for_model and not given:
         note("flow for the packaged two-stream model: every 1/8 s, short side 128 px (see --fps)", options)
-    if not options.dry_run:
-        for folder in (output, render_frames, render and (render.parent if _is_video(render) else render)):
-            if folder is not None:
-                prepare_output_dir(folder)
+    if options.dry_run:
+        dry_run(find_items(options.inputs, options.from_file, options.null), params, stored, options)
+    for folder in (output, render_frames, render and (render.parent if _is_video(render) else render)):
+        if folder is not None:
+            prepare_output_dir(folder)
+    if limit is not None:
+        if options.from_file == "-":
+            raise UsageError(
+                "bad_flags", "--max-cache-size looks at the inputs before the run: not with stdin"
+            )
+        items = find_items(options.inputs, options.from_file, options.null)
+        warn_of_size(items, params, stored, options, limit)
 
     def work(item: Item) -> dict[str, Any]:
         from vpipe.cache import FlowCache  # here: OpenCV, HDF5 and PyAV take half a second
@@ -146,15 +167,18 @@ def _recipe(given: Mapping[str, Any], kind: str) -> tuple[FlowParams, Storage]:
         step=given.get("step", PACKAGED.step),
     )
     if "bound" in given and kind == "high":
-        raise UsageError("bad_flags", "--bound is of --storage standard: high keeps up to 1023 px")
+        raise UsageError("bad_flags", "--bound is of --storage standard: high keeps up to 1019 px")
     return params, Storage(kind, given.get("bound", DEFAULT_BOUND_PX))
 
 
-def _for_model(name: str, given: Mapping[str, Any], kind: str) -> tuple[FlowParams, Storage]:
-    """The recipe that a model's weight file carries."""
+def _refuse_beside_model(given: Mapping[str, Any]) -> None:
     if given:
         flags = ", ".join("--" + name.removesuffix("_px").replace("_", "-") for name in given)
         raise UsageError("bad_flags", f"--for MODEL fixes the whole recipe: leave out {flags}")
+
+
+def recipe_for_model(name: str, kind: str) -> tuple[FlowParams, Storage]:
+    """The recipe that a model's weight file carries. Raises UsageError for a model without flow."""
     from vpipe.flow.quantise import Storage
     from vpipe.models import load_model  # here: torch takes a second
 

@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("vpipe.cli.check", "Decode videos fully and report what is wrong with them."),
     "extract": ("vpipe.cli.extract", "Write frames as pictures or HDF5."),
     "flow": ("vpipe.cli.flow", "Compute optical flow into the cache."),
+    "cache": ("vpipe.cli.cache", "Look into the flow cache, check it, make room, pack, export."),
     "classify": ("vpipe.cli.classify", "Label whole videos."),
     "detect": ("vpipe.cli.detect", "Find labelled moments (start, end, score) in long videos."),
     "eval": ("vpipe.cli.eval", "Score detections against annotations."),
