@@ -10,7 +10,11 @@ from dataclasses import dataclass, field
 
 def plain_text(text: str) -> str:
     """Text as valid UTF-8: bytes of a file name that are not are written as `\\xff`."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    try:
+        data = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half a character, as JSON can write it: no byte of a file name
+        data = text.encode("utf-8", "backslashreplace")
+    return data.decode("utf-8", "backslashreplace")
 
 
 def one_line(text: str) -> str:

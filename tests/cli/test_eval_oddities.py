@@ -52,8 +52,12 @@ def numbers(scores: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {w.pop("code"): {k: v for k, v in w.items() if k != "message"} for w in scores["warnings"]}
 
 
-@pytest.mark.parametrize("path", sorted(FIXTURES.glob("det_edge_*.json")), ids=lambda p: p.stem)
-def test_official_numbers(score: Score, tmp_path: Path, path: Path) -> None:
+ODD = ("blocked", "duplicate_gt", "no_predictions", "reversed_negative_overlong", "ties_small", "unicode")
+
+
+@pytest.mark.parametrize("name", [*ODD, "unknown_label", "unknown_videos", "zero_length"])
+def test_official_numbers(score: Score, tmp_path: Path, name: str) -> None:
+    path = FIXTURES / f"det_edge_{name}.json"
     case = json.loads(path.read_text(encoding="utf-8"))
     (tmp_path / "blocked.json").write_text(json.dumps(case["blocked_videos"]))
     options = ["--subset", case["subset"], "--blocked", "blocked.json"]
@@ -169,6 +173,14 @@ def test_ids_that_differ_by_v_alone_stay_apart(score: Score) -> None:
 def test_names_in_other_scripts(score: Score) -> None:
     got = score({"видео": [note(0, 10, label="跳")]}, {"видео": [note(0, 10, label="跳")]})
     assert got["ap"] == {"跳": {"0.50": 1.0}}
+
+
+def test_half_characters_in_names(vpipe: Any, score: Score) -> None:
+    got = score({"v": [note(0, 10, label="a\ud800")]}, {"v\udc00": [note(0, 10, label="a\ud800")]})
+    assert list(got["ap"]) == ["a\\ud800"]
+    done = vpipe("eval", "detection", "--ground-truth", "gt.json", "--predictions", "p.json")
+    assert done.returncode == 0, done.stderr
+    assert "v\\udc00" in done.stderr
 
 
 def test_ties_are_counted(score: Score) -> None:

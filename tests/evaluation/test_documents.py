@@ -71,7 +71,8 @@ def test_walking_text_gives_what_the_whole_document_gives() -> None:
 @pytest.mark.parametrize(
     "text",
     ["{", '{"results"', '{"results": {', '{"results": {"v": [1, }}', '{"results": {"v": []}', "{results: 1}",
-     '{"results": {"v": []} "x": 1}', '{"results": [1 2]}', "[1", "nonsense", '{"a": 1}}', "[" * 100_000],
+     '{"results": {"v": []} "x": 1}', '{"results": [1 2]}', "[1", "nonsense", '{"a": 1}}', "[" * 100_000,
+     "1" * 5000],
 )  # fmt: skip
 def test_text_that_is_not_json(text: str) -> None:
     with pytest.raises(InputError) as caught:

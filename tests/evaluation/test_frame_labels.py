@@ -109,6 +109,20 @@ def test_lists_that_are_no_labels(tmp_path: Path, document: object) -> None:
     assert "'v'" in caught.value.message
 
 
+@pytest.mark.parametrize("duration", [float("nan"), float("inf"), -1, "long", True])
+def test_durations_that_are_none(tmp_path: Path, duration: object) -> None:
+    """The last annotation ends the video then."""
+    entry = {"duration": duration, "annotations": [{"segment": [1, 3], "label": "a"}]}
+    got = truth(write(tmp_path / "gt.json", {"database": {"v": entry}}))
+    assert got.runs == {"v": [("background", 1), ("a", 2)]}
+
+
+def test_durations_beyond_reason(tmp_path: Path) -> None:
+    entry = {"duration": 1e12, "annotations": [{"segment": [1, 3], "label": "a"}]}
+    with pytest.raises(InputError, match="check its duration"):
+        truth(write(tmp_path / "gt.json", {"database": {"v": entry}}))
+
+
 def test_other_documents(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         truth(write(tmp_path / "gt.json", {"a": 1}))

@@ -210,8 +210,10 @@ def parse_most(text: str) -> int | None:
     """A number of proposals of at least 1, or None for `all`. Raises UsageError `bad_max_proposals`."""
     if text == "all":
         return None
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 100_000:
-        raise UsageError("bad_max_proposals", f"--max-proposals {text}: write a number from 1 on, or 'all'")
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 10_000:
+        raise UsageError(
+            "bad_max_proposals", f"--max-proposals {text}: write a number from 1 to 10000, or 'all'"
+        )
     return int(text)
 
 

@@ -49,6 +49,8 @@ class DetectionScores:
             "map": dict(zip(names, self.map, strict=True)),
             "average_map": self.average_map,
             "ap": {label: dict(zip(names, values, strict=True)) for label, values in self.ap.items()},
+            "truths": self.truths,
+            "predictions": self.predictions,
             "warnings": [w.to_json() for w in self.warnings],
         }
 

@@ -79,8 +79,8 @@ def truth_of(
             recognised = True
             video, values, notes = _video(entry, name)
             subset_of[video] = values.get("subset")
-            length = values.get("duration", values.get("duration_s"))
-            if isinstance(length, (int, float)) and not isinstance(length, bool):
+            length: Any = values.get("duration", values.get("duration_s"))
+            if type(length) in (int, float) and 0 <= length < float("inf"):
                 duration_s[video] = float(length)
             if subset is None or values.get("subset") == subset:
                 columns.add(video, notes)
@@ -143,7 +143,7 @@ def read_blocked(path: Path) -> list[str]:
         return [line.strip() for line in text.splitlines() if line.strip()]
     try:
         ids = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         ids = None
     if not isinstance(ids, list) or not all(isinstance(video, str) for video in ids):
         raise InputError("not_blocked_list", f"{path}: write a JSON list of video ids, or one id a line")

@@ -55,8 +55,9 @@ def entries_of_text(text: str, name: str) -> Iterator[Entry]:
         yield from _document(text)
     except json.JSONDecodeError as fault:
         raise InputError("not_json", f"{name}: is not JSON (line {fault.lineno}: {fault.msg})") from None
-    except RecursionError:
-        raise InputError("not_json", f"{name}: is nested too deeply to be a document of results") from None
+    except (RecursionError, ValueError):
+        text = "is nested too deeply, or has a number too long, to be a document of results"
+        raise InputError("not_json", f"{name}: {text}") from None
 
 
 def entries_of(document: Any) -> Iterator[Entry]:

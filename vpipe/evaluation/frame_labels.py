@@ -29,6 +29,7 @@ from vpipe.evaluation.frames import Runs
 from vpipe.evaluation.predictions import predictions_of
 
 HEADING = "###"
+MOST_FRAMES = 50_000_000  # of a painted video: three weeks at 25 a second
 SHAPE = (
     "expected a folder of label files, JSON {id: [label, ...]}, or segments as `eval detection` reads them"
 )
@@ -83,13 +84,20 @@ def read_frame_predictions(
 
 
 def paint(segments: SegmentTable, frames: Mapping[str, int], fps: float, background: str) -> dict[str, Runs]:
-    """Runs of the videos in `frames`, which says how many each has; higher scores paint over lower ones."""
+    """Runs of the videos in `frames`, which says how many each has; higher scores paint over lower ones.
+
+    Raises InputError `too_many_frames`.
+    """
     rows: dict[str, list[int]] = {video: [] for video in frames}
     for row in np.argsort(segments.score, kind="stable"):
         if segments.video[row] in rows:
             rows[segments.video[row]].append(int(row))
     painted: dict[str, Runs] = {}
     for video, count in frames.items():
+        if count > MOST_FRAMES:
+            raise InputError(
+                "too_many_frames", f"video '{video}' would have {count} frames; check its duration and --fps"
+            )
         shown = np.full(count, -1, dtype=np.int64)
         for row in rows[video]:
             first, last = (round(float(s) * fps) for s in (segments.start_s[row], segments.end_s[row]))

@@ -47,6 +47,8 @@ class ProposalScores:
             "ar": self.ar,
             "auc": self.auc,
             "proposals_per_video": self.proposals_per_video,
+            "truths": self.truths,
+            "proposals": self.proposals,
             "recall": {f"{t:.2f}": row for t, row in zip(self.tious, self.recall, strict=True)},
             "warnings": [w.to_json() for w in self.warnings],
         }
@@ -96,10 +98,10 @@ def average_recall(
             return np.zeros((len(thresholds), len(share))), share * most
         # The products in the official order: int() below turns on their last bit.
         part = share * (most * float(videos) / total)
-        looked_at = np.minimum((kept[:, None] * part).astype(np.int64), kept[:, None])
         recall = np.empty((len(thresholds), len(share)))
-        for t in range(len(thresholds)):
-            recall[t] = (rank[:, t, None] < looked_at[truth_video]).sum(axis=0) / len(truth)
+        for i, factor in enumerate(part):
+            looked_at = np.minimum((kept * factor).astype(np.int64), kept)
+            recall[:, i] = (rank < looked_at[truth_video, None]).sum(axis=0) / len(truth)
         return recall, part * (float(total) / videos)
 
     rank = _first_hits(truth, truth_video, proposals, order, first, kept, thresholds, smallest_union_s)
