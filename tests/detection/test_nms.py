@@ -169,7 +169,7 @@ def test_labels_by_themselves_or_together() -> None:
     assert everything.indices.tolist() == [0, 1]  # the third does not score above 0.7
 
 
-def test_voting_is_a_weighted_mean_of_neighbours() -> None:
+def test_voting_is_a_weighted_mean_of_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
     segments, scores = np.array([[0.0, 10.0], [1.0, 10.0], [40.0, 50.0]]), np.array([0.6, 0.2, 0.9])
     got = vote(segments[:1], segments, scores, iou_threshold=0.5)
     np.testing.assert_allclose(got, [[0.25, 10.0]])
@@ -177,6 +177,10 @@ def test_voting_is_a_weighted_mean_of_neighbours() -> None:
     np.testing.assert_allclose(got, [[0.18 / 0.78, 10.0]])
     got = suppress(segments, scores, np.array([0, 0, 1]), method="hard", voting_iou=0.5)
     np.testing.assert_allclose(got.segments, [[40.0, 50.0], [0.25, 10.0]])
+    many, weights = random_segments(5, 40)
+    whole = vote(many, many, weights, iou_threshold=0.3)
+    monkeypatch.setattr(nms, "VOTES_AT_A_TIME", 100)
+    np.testing.assert_allclose(vote(many, many, weights, iou_threshold=0.3), whole)
     alone = np.array([[3.0, 3.0]])
     assert vote(alone, alone, np.array([0.5]), iou_threshold=0.5).tolist() == [[3.0, 3.0]]
 

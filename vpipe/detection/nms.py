@@ -21,6 +21,7 @@ import numpy as np
 
 LENGTH_EPSILON_S = 1e-6  # as the toolboxes have it: segments without length stay defined
 SMALLEST_WEIGHT = 1e-30  # instead of 0, which would make NaN of the -inf that marks what is taken
+VOTES_AT_A_TIME = 1_000_000  # pairs of a kept segment and any other held in memory at once
 PAIRS_PER_SEGMENT = 15  # with more overlapping pairs, one segment at a time is faster
 
 Method = Literal["hard", "linear", "gaussian"]
@@ -84,15 +85,19 @@ def vote(
 
     `score-iou` weighs by score * IoU. A segment without neighbours, or whose neighbours score 0, stays.
     """
-    shared = np.minimum(kept[:, None, 1], segments[None, :, 1]) - np.maximum(
-        kept[:, None, 0], segments[None, :, 0]
-    )
-    shared = np.maximum(shared, 0)
-    union = (kept[:, 1] - kept[:, 0])[:, None] + (segments[:, 1] - segments[:, 0])[None, :] - shared
-    iou = np.divide(shared, union, out=np.zeros_like(union), where=union > 0)
-    weights = np.where(iou >= iou_threshold, scores[None, :] * (iou if weight == "score-iou" else 1), 0)
-    total = weights.sum(axis=1, keepdims=True)
-    return np.asarray(np.where(total > 0, weights @ segments / np.where(total > 0, total, 1), kept))
+    voted = np.array(kept)
+    rows = max(1, VOTES_AT_A_TIME // max(len(segments), 1))
+    for first in range(0, len(kept), rows):
+        some = kept[first : first + rows]
+        latest_start = np.maximum(some[:, None, 0], segments[None, :, 0])
+        shared = np.maximum(np.minimum(some[:, None, 1], segments[None, :, 1]) - latest_start, 0)
+        union = (some[:, 1] - some[:, 0])[:, None] + (segments[:, 1] - segments[:, 0])[None, :] - shared
+        iou = np.divide(shared, union, out=np.zeros_like(union), where=union > 0)
+        weights = np.where(iou >= iou_threshold, scores[None, :] * (iou if weight == "score-iou" else 1), 0)
+        total = weights.sum(axis=1, keepdims=True)
+        mean = weights @ segments / np.where(total > 0, total, 1)
+        voted[first : first + rows] = np.where(total > 0, mean, some)
+    return voted
 
 
 @dataclass(frozen=True)
