@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
 from tests.cache.clips import DIS, contents, strays, write_moving
-from vpipe.cache import Counts, FlowCache
+from vpipe.cache import Counts, FlowCache, care
 from vpipe.cache.records import DamagedFile
 from vpipe.cache.sealed import SealedFile
+from vpipe.flow.quantise import Storage
 
 PAIRS = 8
 
@@ -88,31 +91,87 @@ def test_a_damaged_part_costs_what_is_damaged(cache: FlowCache, clip: Path) -> N
     assert strays(cache.root) == []
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_random_flips_and_cuts_never_change_what_is_read(cache: FlowCache, clip: Path, seed: int) -> None:
+def test_any_byte_of_the_manifest(cache: FlowCache, clip: Path) -> None:
     entry = cache.entry(clip, DIS)
     entry.ensure()
     assert entry.path
-    whole, flows = entry.path.read_bytes(), entry.read(range(PAIRS))
-    facts = (entry.grid, entry.times, entry.source)
-    rng = random.Random(seed)
-    found = 0
-    for _ in range(12):
+    whole = entry.path.read_bytes()
+    with h5py.File(entry.path) as h5:
+        manifest = bytes(h5.attrs["manifest"])
+    start = whole.index(manifest)
+    rng = random.Random(5)
+    for offset in range(start, start + len(manifest)):
         damaged = bytearray(whole)
-        if rng.random() < 0.2:
-            del damaged[rng.randrange(len(damaged)) :]
-        else:
-            # Half of them where the tables and headers are: they are a small share of the file.
-            start = rng.choice([0, rng.randrange(len(damaged))])
-            damaged[rng.randrange(start, min(len(damaged), start + 4096))] ^= 1 << rng.randrange(8)
+        damaged[offset] ^= 1 << rng.randrange(8)
         entry.path.write_bytes(damaged)
-        again = cache.entry(clip, DIS)
-        counts = again.ensure()
-        found += counts.computed > 0
-        assert np.array_equal(again.read(range(PAIRS)), flows)
+        with pytest.raises(DamagedFile, match=entry.path.name):
+            SealedFile(entry.path, entry.key)
+
+
+def damage(data: bytes, rng: random.Random) -> bytes:
+    """One bit flipped, or the end cut off; half of the flips where headers and tables are."""
+    damaged = bytearray(data)
+    if rng.random() < 0.2:
+        del damaged[rng.randrange(len(damaged)) :]
+    else:
+        start = rng.choice([0, rng.randrange(len(damaged))])
+        damaged[rng.randrange(start, min(len(damaged), start + 4096))] ^= 1 << rng.randrange(8)
+    return bytes(damaged)
+
+
+def rot(cache: FlowCache, clip: Path, form: str, count: int, seed: int) -> tuple[int, int]:
+    """Damage a file of `form` (standard, high, packed, parts) `count` times, and run again each time.
+
+    Returns how often the damage was found, and how often it changed nothing. Anything else fails.
+    """
+    entry = cache.entry(clip, DIS, Storage("high" if form == "high" else "standard"))
+    wanted = [0, 2, 3, 7] if form == "parts" else list(range(PAIRS))
+    entry.ensure(wanted if form == "parts" else None)
+    if form == "packed":
+        care.pack(entry.slot)
+    folder = entry.slot.work if form == "parts" else entry.slot.sealed.parent
+    kept = {path: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
+    (target, whole), *_ = kept.items()
+    flows = cache.entry(clip, DIS, entry.storage).read(wanted)
+    facts = (entry.grid, entry.times, entry.source)
+    rng, found, harmless = random.Random(seed), 0, 0
+    for _ in range(count):
+        for path in folder.iterdir():
+            if path.is_file():
+                path.unlink()
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(damage(whole, rng))
+        faults = care.faults(entry.slot)
+        again = cache.entry(clip, DIS, entry.storage)
+        counts = again.ensure(wanted if form == "parts" else None)
+        assert bool(faults) == (counts.computed > 0) == bool(again.warnings), faults
+        assert all(target.name in fault for fault in faults)
+        assert np.array_equal(again.read(wanted), flows)
         assert (again.grid, again.times, again.source) == facts
-        assert bool(again.warnings) == (counts.computed > 0)
-    assert found >= 6
+        assert care.faults(entry.slot) == []
+        # Damage to flows is named, and costs those flows; in a packed file the rest of their group.
+        named = [int(n) for fault in faults for n in re.findall(r"flow \(?(\d+)", fault)]
+        if named and form != "packed":
+            assert counts.computed == len(named)
+        found, harmless = found + bool(faults), harmless + (not faults)
+        if not target.parent.exists():
+            target.parent.mkdir()
+    return found, harmless
+
+
+@pytest.mark.parametrize("form", ["standard", "high", "packed", "parts"])
+def test_random_damage_is_found_or_changes_nothing(cache: FlowCache, clip: Path, form: str) -> None:
+    found, harmless = rot(cache, clip, form, 15, seed=1)
+    assert found >= 8
+    assert found + harmless == 15
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["standard", "high", "packed", "parts"])
+def test_five_hundred_times(cache: FlowCache, clip: Path, form: str) -> None:
+    found, harmless = rot(cache, clip, form, 125, seed=2)
+    print(f"{form}: {found} found, {harmless} changed nothing")
+    assert found >= 80
 
 
 def test_another_videos_file_under_this_name_is_not_believed(
