@@ -3,6 +3,7 @@
 # make test-slow   install, then the full counts
 # make check       install, then linters and types
 # make bench-startup
+# make bench-flow  TV-L1 against OpenCV's: speed, accuracy, scaling, `vpipe flow` as a whole (minutes)
 # make bench-cache  size and speed of the flow cache against JPEG pairs (needs ../shared/clips)
 #
 # PYTHON=python3.12     another Python (3.11 to 3.14)
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed.stamp
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help install demo test test-slow check bench-startup bench-cache clean
+.PHONY: help install demo test test-slow check bench-startup bench-cache bench-flow clean
 .DELETE_ON_ERROR:
 
 help:
@@ -58,6 +59,9 @@ bench-startup: $(INSTALLED)
 
 bench-cache: $(INSTALLED)
 	$(BIN)/python -m benchmarks.cache
+
+bench-flow: $(INSTALLED)
+	$(BIN)/python -m benchmarks.flow
 
 clean:
 	rm -rf $(VENV) demo build .pytest_cache .mypy_cache .ruff_cache .hypothesis

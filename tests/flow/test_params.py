@@ -44,7 +44,7 @@ def test_a_preset_with_another_number_is_no_preset() -> None:
     assert changed.preset_name is None
     assert changed.canonical_json() != FlowParams.preset("accurate").canonical_json()
     fast = FlowParams.preset("fast")
-    numbers = {name: getattr(fast, name) for name in ("scale_step", "warps", "inner_iterations")}
+    numbers = {name: getattr(fast, name) for name in ("scale_step", "noise", "inner_iterations")}
     assert FlowParams.preset("accurate", **numbers).preset_name == "fast"
 
 

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
 from vpipe.cache.records import Record, encode
-from vpipe.flow.methods import compute
+from vpipe.flow.methods import FlowFrame, flow_between
 from vpipe.flow.params import FlowParams
 from vpipe.flow.quantise import Storage
 from vpipe.media.source import Frame
@@ -43,11 +43,11 @@ def compute_records(
     waiting: deque[Future[Record]] = deque()
     pool = ThreadPoolExecutor(jobs, thread_name_prefix="vpipe-flow")
     try:
-        for pair, a, b in _frame_pairs(source, frame_index, pairs):
+        for pair, a, b in _frame_pairs(source, frame_index, pairs, params):
             # What is done is handed on at once: slow pairs are not held back by those behind them.
             while waiting and (len(waiting) >= 2 * jobs + 2 or waiting[0].done()):
                 yield waiting.popleft().result()
-            waiting.append(pool.submit(_record, pair, a, b, params, storage, size))
+            waiting.append(pool.submit(_record, pair, a, b, storage, size))
         while waiting:
             yield waiting.popleft().result()
     finally:
@@ -56,12 +56,12 @@ def compute_records(
 
 
 def _frame_pairs(
-    source: Frames, frame_index: Sequence[int], pairs: Sequence[int]
-) -> Iterator[tuple[int, Frame | None, Frame | None]]:
-    """(pair, its first frame, its second), each frame decoded once; None where a frame did not come."""
+    source: Frames, frame_index: Sequence[int], pairs: Sequence[int], params: FlowParams
+) -> Iterator[tuple[int, FlowFrame | None, FlowFrame | None]]:
+    """(pair, its first frame, its second), each decoded once; None where damaged or not there."""
     wanted = sorted({frame_index[k] for pair in pairs for k in (pair, pair + 1)})
     coming = source.select(wanted)
-    held: dict[int, Frame] = {}
+    held: dict[int, FlowFrame | None] = {}
     reached = -1
     for pair in pairs:
         first, second = frame_index[pair], frame_index[pair + 1]
@@ -70,15 +70,13 @@ def _frame_pairs(
             if frame is None:
                 break
             reached = frame.index
-            held[reached] = frame
+            held[reached] = None if frame.damaged else FlowFrame(frame.image, params)
         for index in [index for index in held if index < first]:
             del held[index]
         yield pair, held.get(first), held.get(second)
 
 
 def _record(
-    pair: int, a: Frame | None, b: Frame | None, params: FlowParams, storage: Storage, size: tuple[int, int]
+    pair: int, a: FlowFrame | None, b: FlowFrame | None, storage: Storage, size: tuple[int, int]
 ) -> Record:
-    if a is None or b is None or a.damaged or b.damaged:
-        return encode(pair, None, storage, size)
-    return encode(pair, compute(a.image, b.image, params), storage, size)
+    return encode(pair, None if a is None or b is None else flow_between(a, b), storage, size)

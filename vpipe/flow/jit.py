@@ -25,12 +25,12 @@ log = logging.getLogger(__name__)
 def cache_folder() -> Path | None:
     """Where compiled kernels are kept, or None where no such folder can be written.
 
-    Numba sees an edit of a kernel's own file, not of the files it imports; so the folder's name holds a
-    digest of all files of this room.
+    Numba sees an edit of a kernel's own file, not of what it imports: this file and the vectors. So the
+    folder's name holds a digest of both.
     """
     digest = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(source.read_bytes())
+    for source in ("jit.py", "simd.py"):
+        digest.update(Path(__file__).with_name(source).read_bytes())
     folder = platformdirs.user_cache_path("vpipe") / "kernels" / digest.hexdigest()[:16]
     try:
         folder.mkdir(parents=True, exist_ok=True)

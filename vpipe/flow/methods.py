@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -11,6 +11,9 @@ import numpy.typing as npt
 
 from vpipe.flow.inputs import checked_pair
 from vpipe.flow.params import FlowParams
+
+if TYPE_CHECKING:
+    from vpipe.flow.tvl1 import Pyramid
 
 # Revision of the settings below; raised when the same FlowParams would give other flow.
 _REVISION = 1
@@ -35,6 +38,40 @@ _cv2: Any = cv2  # the wheel's type stubs leave out the flow factories
 def engine_version(method: str) -> str:
     """The version that belongs in a cache key: of our algorithm, or of the library's."""
     return TVL1_VERSION if method == "tvl1" else f"{_REVISION}+opencv-{cv2.__version__}"
+
+
+class FlowFrame:
+    """A picture that is the second of one pair and the first of the next: what a method makes of one picture
+    alone is made once, by the thread that first asks for it.
+
+    image: as for `compute`.
+    """
+
+    def __init__(self, image: npt.NDArray[Any], params: FlowParams) -> None:
+        self.image = image
+        self.params = params
+        self._lock = threading.Lock()
+        self._pyramid: Pyramid | None = None
+
+    def pyramid(self) -> Pyramid:
+        """Of TV-L1 only."""
+        from vpipe.flow.tvl1 import Pyramid  # numba only where our engine runs (start-up)
+
+        with self._lock:
+            if self._pyramid is None:
+                self._pyramid = Pyramid(self.image, self.params)
+            return self._pyramid
+
+
+def flow_between(first: FlowFrame, second: FlowFrame) -> npt.NDArray[np.float32]:
+    """`compute` for frames of one sequence: the same flow, with less work. Both have the same params."""
+    params = first.params
+    if params.method != "tvl1":
+        return compute(first.image, second.image, params)
+    from vpipe.flow import tvl1  # numba only where our engine runs (start-up)
+
+    checked_pair(first.image, second.image)
+    return tvl1.flow_between(first.pyramid(), second.pyramid(), params)
 
 
 def compute(a: npt.NDArray[Any], b: npt.NDArray[Any], params: FlowParams) -> npt.NDArray[np.float32]:

@@ -35,12 +35,14 @@ _PARITY: dict[str, Any] = {
     "edge": 0.0,
     "pyramid_blur": 0.0,
     "zero_outside": 1,
+    "noise": 0.0,
 }
 # Our engine, down to 16 px: 5 scales of 0.8 reach only 0.41x, too shallow for motion beyond about 10 px.
 # docs/flow.md has what each number is worth.
 _DEEP: dict[str, Any] = {
     "lambda_": 0.25,
     "scales": 32,
+    "warps": 2,
     "epsilon": 0.0,
     "outer_iterations": 1,
     "median_after": 1,
@@ -49,14 +51,15 @@ _DEEP: dict[str, Any] = {
     "edge": 12.0,
     "pyramid_blur": 0.6,
     "zero_outside": 0,
+    "noise": 3.5,
 }
 # OpenCV's engine with a pyramid as deep: a larger theta lets few iterations go far enough.
 _OPENCV_DEEP: dict[str, Any] = {"scales": 8, "scale_step": 0.5, "theta": 0.5, "outer_iterations": 1}
 _PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "tvl1": {
         "parity": _PARITY,
-        "accurate": _PARITY | _DEEP | {"warps": 2},
-        "fast": _PARITY | _DEEP | {"scale_step": 0.6, "warps": 2, "inner_iterations": 15},
+        "accurate": _PARITY | _DEEP,
+        "fast": _PARITY | _DEEP | {"scale_step": 0.65, "inner_iterations": 15, "noise": 1.6},
     },
     "opencv-tvl1": {
         "parity": _PARITY,
@@ -70,7 +73,16 @@ _SHARED = (
 )  # fmt: skip
 # The numbers of each method; the library methods have presets only.
 _NUMBERS: dict[str, tuple[str, ...]] = {
-    "tvl1": (*_SHARED, "median_after", "derivative", "blend", "edge", "pyramid_blur", "zero_outside"),
+    "tvl1": (
+        *_SHARED,
+        "median_after",
+        "derivative",
+        "blend",
+        "edge",
+        "pyramid_blur",
+        "zero_outside",
+        "noise",
+    ),
     "opencv-tvl1": (*_SHARED, "gamma"),
     "dis": (),
     "farneback": (),
@@ -115,6 +127,7 @@ _ALLOWED = {
     "edge": _Allowed(0, 1000),
     "pyramid_blur": _Allowed(0, 10),
     "zero_outside": _Allowed(0, 1, whole=True),
+    "noise": _Allowed(0, 1000),
 }
 _PRESET: Any = None  # a number left out is the preset's
 _FRAMES = ("short_side_px", "step", "fps")
@@ -150,6 +163,7 @@ class FlowParams:
     edge: float = _PRESET
     pyramid_blur: float = _PRESET
     zero_outside: int = _PRESET
+    noise: float = _PRESET
     short_side_px: int | None = None
     step: int = 1
     fps: Fraction | None = None

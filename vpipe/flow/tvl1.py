@@ -14,8 +14,11 @@ the median after each warp (Sun, Roth and Black 2010); docs/flow.md says what ea
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import math
 import threading
+import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +28,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vpipe.flow import tvl1_kernels as kernels
-from vpipe.flow.inputs import checked_pair
+from vpipe.flow.inputs import MIN_SIDE_PX, checked_pair
+from vpipe.flow.median_kernel import median5, scratch_length
 from vpipe.flow.params import FlowParams
 from vpipe.flow.simd import LANES
 
@@ -33,6 +37,8 @@ Picture = npt.NDArray[Any]
 Plane = np.ndarray[Any, np.dtype[np.float32]]
 
 _mine = threading.local()
+# Memory of pyramids no longer used, for the next ones.
+_spare: collections.deque[Plane] = collections.deque(maxlen=64)
 
 
 def tvl1(a: Picture, b: Picture, params: FlowParams) -> Plane:
@@ -73,37 +79,44 @@ class Level:
 class Pyramid:
     """A picture at all scales, finest first, ready to be the first or the second of a pair.
 
-    picture: what `checked_pair` returned. Only method, pyramid and derivative of `params` matter.
+    picture: as `checked_pair` lets it pass. Of `params` only what concerns one picture matters.
     """
 
     def __init__(self, picture: Picture, params: FlowParams) -> None:
         self.picture = picture
+        self.noise = _noise(picture) if params.noise > 0 else 0.0
+        sizes = _sizes(picture.shape[0], picture.shape[1], params)
+        counts = [kernels.texels_length(width, height) for height, width in sizes]
+        memory = _memory(sum(counts))
+        weakref.finalize(self, _spare.append, memory)
         self.levels: list[Level] = []
         plane: Any = picture.astype(np.float32)
         sigma = params.pyramid_blur * math.sqrt(1 / params.scale_step**2 - 1)
-        while True:
-            self.levels.append(_level(plane, params))
-            height, width = (round(n * params.scale_step) for n in plane.shape)
-            if len(self.levels) == params.scales or min(height, width) < LANES:
-                return
-            if sigma > 0:
-                plane = cv2.GaussianBlur(plane, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
-            # Sampled at exactly 1/step, whatever the rounded size: flow then scales by exactly 1/step.
-            plane = cv2.resize(
-                plane, None, fx=params.scale_step, fy=params.scale_step, interpolation=cv2.INTER_LINEAR
+        for number, ((height, width), count) in enumerate(zip(sizes, counts, strict=True)):
+            if number > 0:
+                if sigma > 0:
+                    plane = cv2.GaussianBlur(plane, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+                # Sampled at exactly 1/step, whatever the rounded size: flow then scales by exactly 1/step.
+                step = params.scale_step
+                plane = cv2.resize(plane, None, fx=step, fy=step, interpolation=cv2.INTER_LINEAR)
+            texels, memory = memory[:count], memory[count:]
+            around = kernels.MARGIN + 2
+            padded = cv2.copyMakeBorder(plane, around, around, around, around + LANES, cv2.BORDER_REPLICATE)
+            kernels.picture_texels(
+                padded.reshape(-1), width, height, params.derivative == 5, params.zero_outside == 1, texels
             )
+            self.levels.append(Level(width, height, texels))
 
 
-def _level(plane: Plane, params: FlowParams) -> Level:
-    height, width = plane.shape
-    around = kernels.MARGIN + 2
-    padded = cv2.copyMakeBorder(plane, around, around, around, around + LANES, cv2.BORDER_REPLICATE)
-    columns = width + 2 * kernels.MARGIN
-    texels = _aligned((height + 2 * kernels.MARGIN) * 4 * (columns + LANES))
-    kernels.picture_texels(
-        padded.reshape(-1), width, height, params.derivative == 5, params.zero_outside == 1, texels
-    )
-    return Level(width, height, texels)
+def _sizes(height: int, width: int, params: FlowParams) -> list[tuple[int, int]]:
+    """(height, width) of each level, finest first: at most `scales`, none under 16 px."""
+    sizes = [(height, width)]
+    while len(sizes) < params.scales:
+        height, width = round(height * params.scale_step), round(width * params.scale_step)
+        if min(height, width) < MIN_SIDE_PX:
+            break
+        sizes.append((height, width))
+    return sizes
 
 
 def flow_between(first: Pyramid, second: Pyramid, params: FlowParams) -> Plane:
@@ -111,15 +124,19 @@ def flow_between(first: Pyramid, second: Pyramid, params: FlowParams) -> Plane:
     height, width = first.picture.shape
     if np.array_equal(first.picture, second.picture):
         return np.zeros((2, height, width), np.float32)  # what the iterations would find, at no cost
-    space = _workspace(width, height)
+    space = _scratch("planes", height * kernels.PLANES * kernels.pitch_of(width) + 2 * LANES)
     flow: Plane | None = None
-    for a, b in zip(reversed(first.levels), reversed(second.levels), strict=True):
-        flow = _solve_level(a, b, flow, params, space)
+    noise = (first.noise + second.noise) / 2
+    for number in reversed(range(len(first.levels))):
+        lambda_ = _trusted(params, noise * params.scale_step**number)
+        flow = _solve_level(first.levels[number], second.levels[number], flow, params, lambda_, space)
     assert flow is not None  # a pyramid has at least one level
     return np.ascontiguousarray(flow)
 
 
-def _solve_level(a: Level, b: Level, coarser: Plane | None, params: FlowParams, space: Plane) -> Plane:
+def _solve_level(
+    a: Level, b: Level, coarser: Plane | None, params: FlowParams, lambda_: float, space: Plane
+) -> Plane:
     """The flow of one level, a view (2, H, W) into `space`, from that of the next coarser one."""
     width, height = a.width, a.height
     pitch = kernels.pitch_of(width)
@@ -135,17 +152,19 @@ def _solve_level(a: Level, b: Level, coarser: Plane | None, params: FlowParams, 
     rows[:, kernels.P11 : kernels.P22 + 1] = 0
     if params.edge > 0:
         kernels.edge_weights(a.texels, width, height, params.edge, planes, pitch)
-    line = _line(width)
+    line = _scratch("line", kernels.line_length(width))
     for _ in range(params.warps):
         kernels.linearise(
             a.texels, b.texels, width, height, np.float32(params.blend), params.zero_outside == 1,
             planes, pitch, line,
         )  # fmt: skip
-        _iterate(flow, planes, width, height, pitch, params)
+        _iterate(flow, planes, width, height, pitch, lambda_, params)
     return flow
 
 
-def _iterate(flow: Plane, planes: Plane, width: int, height: int, pitch: int, params: FlowParams) -> None:
+def _iterate(
+    flow: Plane, planes: Plane, width: int, height: int, pitch: int, lambda_: float, params: FlowParams
+) -> None:
     """The iterations of one warp: blocks of `inner_iterations`, a median before each or after all."""
     limit = params.epsilon**2 * width * height
     change = math.inf
@@ -153,20 +172,40 @@ def _iterate(flow: Plane, planes: Plane, width: int, height: int, pitch: int, pa
         if change <= limit:
             break
         if not params.median_after:
-            _median(flow, params.median)
+            _median(planes, flow, width, height, pitch, params.median)
         change = kernels.iterate(
             planes, width, height, pitch,
-            np.float32(params.lambda_ * params.theta), np.float32(params.theta),
+            np.float32(lambda_ * params.theta), np.float32(params.theta),
             np.float32(params.tau / params.theta), params.inner_iterations, limit, params.edge > 0,
         )  # fmt: skip
     if params.median_after:
-        _median(flow, params.median)
+        _median(planes, flow, width, height, pitch, params.median)
 
 
-def _median(flow: Plane, size: int) -> None:
-    if size > 1:
-        for plane in flow:
-            plane[:] = cv2.medianBlur(plane, size)
+def _noise(picture: Picture) -> float:
+    """The deviation of a picture's noise in grey levels: of the second difference in x and y, whose deviation
+    is 6 times that of white noise and which edges and shading hardly touch (Immerkaer 1996); by the median.
+    """
+    height, width = picture.shape
+    rows = picture[: height // 8 * 8].reshape(-1, 8, width)[:, :3].astype(np.float32)  # an eighth is enough
+    across = rows[:, 0] - 2 * rows[:, 1] + rows[:, 2]
+    corners = across[:, 2:] - 2 * across[:, 1:-1] + across[:, :-2]
+    return float(np.median(np.abs(corners))) / (6 * 0.6745)
+
+
+def _trusted(params: FlowParams, noise: float) -> float:
+    """lambda for pictures of this noise: their values tell less."""
+    return params.lambda_ if params.noise == 0 else params.lambda_ / (1 + (noise / params.noise) ** 2)
+
+
+def _median(planes: Plane, flow: Plane, width: int, height: int, pitch: int, size: int) -> None:
+    if size == 5:
+        scratch = _scratch("median", scratch_length(width))
+        for plane in (kernels.U, kernels.V):
+            median5(planes, LANES + plane * pitch, kernels.PLANES * pitch, width, height, scratch)
+    elif size == 3:
+        for values in flow:
+            values[:] = cv2.medianBlur(values, 3)
 
 
 def _aligned(count: int) -> Plane:
@@ -176,18 +215,20 @@ def _aligned(count: int) -> Plane:
     return room[start : start + count]
 
 
-def _workspace(width: int, height: int) -> Plane:
-    """This thread's planes, large enough for a picture of this size."""
-    need = height * kernels.PLANES * kernels.pitch_of(width) + 2 * LANES
-    have = getattr(_mine, "space", None)
-    if have is None or have.size < need:
-        have = _mine.space = _aligned(need)
-    return have
+def _memory(count: int) -> Plane:
+    """Floats for a pyramid: those of one no longer used, or new ones, whose pages would be dear."""
+    with contextlib.suppress(IndexError):  # empty, or another thread was quicker
+        while True:
+            memory = _spare.pop()
+            if memory.size == count:
+                return memory  # and those of other sizes are let go
+    return _aligned(count)
 
 
-def _line(width: int) -> Plane:
-    need = kernels.line_length(width)
-    have = getattr(_mine, "line", None)
-    if have is None or have.size < need:
-        have = _mine.line = _aligned(need)
+def _scratch(name: str, count: int) -> Plane:
+    """This thread's memory of that name: at least `count` floats, whatever they hold."""
+    have: Plane | None = getattr(_mine, name, None)
+    if have is None or have.size < count:
+        have = _aligned(count)
+        setattr(_mine, name, have)
     return have

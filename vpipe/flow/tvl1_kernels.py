@@ -64,6 +64,11 @@ def pitch_of(width: int) -> int:
     return LANES * (lines + 1 - lines % 2)
 
 
+def texels_length(width: int, height: int) -> int:
+    """Floats of a picture's texels."""
+    return (height + 2 * MARGIN) * 4 * (width + 2 * MARGIN + LANES)
+
+
 def line_length(width: int) -> int:
     """Floats of scratch that `linearise` needs: five of a row of texels' worth, less one."""
     return 15 * (width + LANES)
@@ -180,15 +185,95 @@ def _sweep(weighted: bool, measured: bool) -> Any:
     return sweep
 
 
+def _climb(weighted: bool) -> Any:
+    @kernel()
+    def climb(a, width, height, s, step, theta, tau, errors):
+        """One iteration from the last row up, measured: as `sweep` with a count of one.
+
+        After a sweep down the last rows are still in the cache. The duals of row r follow U and V of row r.
+        """
+        exact()
+        one = splat(np.float32(1))
+        zero = splat(np.float32(0))
+        plus, minus = splat(step), splat(-step)
+        theta_, tau_ = splat(theta), splat(tau)
+        vectors = (width + LANES - 1) // LANES
+        row = PLANES * s
+        errors[0] = 0
+        for r in range(height - 1, -1, -1):
+            here = LANES + r * row
+            above = here - row if r > 0 else here
+            below = here + row if r < height - 1 else here
+            change = zero
+            for j in range(vectors):
+                i = here + LANES * j
+                k = above + LANES * j
+                p12 = load(a, k + P12 * s) if r > 0 else zero
+                p22 = load(a, k + P22 * s) if r > 0 else zero
+                _, _, d = _primal(a, i, s, p12, p22, plus, minus, theta_)
+                change = add(change, d)
+            _repeat_last(a, here, s, width)
+            for j in range(vectors):
+                i = here + LANES * j
+                k = below + LANES * j
+                weight = load(a, i + IW * s) if weighted else one
+                _dual(
+                    a, i, s, load(a, k), load(a, k + V * s), load(a, i + P12 * s), load(a, i + P22 * s),
+                    tau_, weight, one, True,
+                )  # fmt: skip
+            store(a, here + P12 * s + width, zero)
+            store(a, here + P22 * s + width, zero)
+            errors[0] += total(change)
+
+    return climb
+
+
 @kernel(forceinline=True)
 def _repeat_last(a, i, s, width):
     store(a, i + width, splat(at(a, i + width - 1)))
     store(a, i + V * s + width, splat(at(a, i + V * s + width - 1)))
 
 
-_SWEEPS = {(w, m): _sweep(w, m) for w in (False, True) for m in (False, True)}
+def _until(weighted: bool) -> Any:
+    sweep, climb = _sweep(weighted, True), _climb(weighted)
+
+    @kernel()
+    def until(a, width, height, s, step, theta, tau, count, limit, errors):
+        """Up to `count` iterations; fewer once the sum of squared changes of one is at most `limit`, exactly.
+
+        One too many costs parity: a solver that stops an iteration late differs by 0.005 px everywhere. So as
+        many are swept together as will surely not bring the change under its limit, going by how fast it
+        shrinks. Returns the last change.
+        """
+        done = 0
+        before = change = np.float64(np.inf)
+        together = 1
+        at_bottom = False
+        while done < count and change > limit:
+            together = min(together, count - done)
+            if together == 1 and at_bottom:
+                climb(a, width, height, s, step, theta, tau, errors)
+                at_bottom = False
+            else:
+                sweep(a, width, height, s, step, theta, tau, together, errors)
+                at_bottom = True
+            done += together
+            before = change
+            change = np.float64(errors[0])
+            for n in range(1, together):
+                change = min(change, np.float64(errors[n]))
+            if change > limit:
+                shrink = 0.5
+                if change < before < np.inf:
+                    shrink = min((change / before) ** (1 / together), 0.9)
+                together = max(1, min(int(0.8 * math.log(limit / change) / math.log(shrink)), MOST_PER_SWEEP))
+        return change
+
+    return until
 
 
+_SWEEPS = {weighted: _sweep(weighted, False) for weighted in (False, True)}
+_UNTIL = {weighted: _until(weighted) for weighted in (False, True)}
 # The most iterations one sweep carries: beyond this the rows in flight outgrow the cache of one core.
 MOST_PER_SWEEP = 15
 
@@ -202,28 +287,13 @@ def iterate(
     step: lambda theta. tau: the dual step over theta. Returns the last sum, infinity if not measured.
     """
     errors = np.zeros(MOST_PER_SWEEP, np.float32)
-    sweep = _SWEEPS[weighted, limit > 0]
-    done, change = 0, float("inf")
-    together = MOST_PER_SWEEP if limit <= 0 else 1
-    while done < count and change > limit:
-        together = min(together, count - done)
-        sweep(planes, width, height, pitch, step, theta, tau, together, errors)
-        done += together
-        if limit > 0:
-            before, change = change, float(errors[:together].min())
-            together = _surely_needed(before, change, together, limit)
-    return change
-
-
-def _surely_needed(before: float, change: float, apart: int, limit: float) -> int:
-    """How many more iterations will not bring the change below its limit, going by how fast it shrinks.
-
-    One too many costs parity: a solver that stops an iteration late differs by 0.005 px everywhere.
-    """
-    if change <= limit:
-        return 0
-    shrink = min((change / before) ** (1 / apart), 0.9) if change < before < float("inf") else 0.5
-    return min(max(1, int(0.8 * math.log(limit / change) / math.log(shrink))), MOST_PER_SWEEP)
+    if limit > 0:
+        last: float = _UNTIL[weighted](planes, width, height, pitch, step, theta, tau, count, limit, errors)
+        return last
+    for done in range(0, count, MOST_PER_SWEEP):
+        together = min(MOST_PER_SWEEP, count - done)
+        _SWEEPS[weighted](planes, width, height, pitch, step, theta, tau, together, errors)
+    return math.inf
 
 
 @kernel(forceinline=True)
