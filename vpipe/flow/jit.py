@@ -36,6 +36,8 @@ def cache_folder() -> Path | None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
+        if not any(folder.rglob("*.nbi")):
+            log.warning("compiling the flow kernels, once on this machine: some seconds")
     except OSError as error:
         log.warning(
             "%s: kernels cannot be kept there (%s): they compile on every run", folder, error.strerror

@@ -195,7 +195,9 @@ def _noise(picture: Picture) -> float:
 
 def _trusted(params: FlowParams, noise: float) -> float:
     """lambda for pictures of this noise: their values tell less."""
-    return params.lambda_ if params.noise == 0 else params.lambda_ / (1 + (noise / params.noise) ** 2)
+    if noise == 0:
+        return params.lambda_
+    return params.lambda_ / (1 + min(noise / params.noise, 1e6) ** 2)
 
 
 def _median(planes: Plane, flow: Plane, width: int, height: int, pitch: int, size: int) -> None:

@@ -56,6 +56,8 @@ U, V, P11, P12, P21, P22, C, GX, GY, IG, IW = range(PLANES)
 MARGIN = 4
 # What is added under a square root or a division so that zero stays zero.
 TINY = np.float32(1e-20)
+# A smaller squared gradient is rounding, not picture (OpenCV's FLT_EPSILON); it moves nothing.
+FLAT = np.float32(1.2e-7)
 
 
 def pitch_of(width: int) -> int:
@@ -234,9 +236,12 @@ def _repeat_last(a, i, s, width):
     store(a, i + V * s + width, splat(at(a, i + V * s + width - 1)))
 
 
-def _until(weighted: bool) -> Any:
-    sweep, climb = _sweep(weighted, True), _climb(weighted)
+# By name, for numba keeps no kernel on disk that closes over another.
+_sweep_plain, _sweep_weighted = _sweep(False, True), _sweep(True, True)
+_climb_plain, _climb_weighted = _climb(False), _climb(True)
 
+
+def _until(weighted: bool) -> Any:
     @kernel()
     def until(a, width, height, s, step, theta, tau, count, limit, errors):
         """Up to `count` iterations; fewer once the sum of squared changes of one is at most `limit`, exactly.
@@ -252,10 +257,16 @@ def _until(weighted: bool) -> Any:
         while done < count and change > limit:
             together = min(together, count - done)
             if together == 1 and at_bottom:
-                climb(a, width, height, s, step, theta, tau, errors)
+                if weighted:
+                    _climb_weighted(a, width, height, s, step, theta, tau, errors)
+                else:
+                    _climb_plain(a, width, height, s, step, theta, tau, errors)
                 at_bottom = False
             else:
-                sweep(a, width, height, s, step, theta, tau, together, errors)
+                if weighted:
+                    _sweep_weighted(a, width, height, s, step, theta, tau, together, errors)
+                else:
+                    _sweep_plain(a, width, height, s, step, theta, tau, together, errors)
                 at_bottom = True
             done += together
             before = change
@@ -391,7 +402,7 @@ def linearise(first, second, width, height, blend, zero_outside, a, s, line):
     room = width + LANES
     wx, wy, left, top, inside = 4 * room, 8 * room, 12 * room, 13 * room, 14 * room
     one, blend_, tiny = splat(np.float32(1)), splat(blend), splat(TINY)
-    lanes = splat(np.float32(LANES))
+    lanes, flat, endless = splat(np.float32(LANES)), splat(FLAT), splat(np.float32(np.inf))
     lowest = splat(np.float32(1 - MARGIN))
     most_x, most_y = splat(np.float32(width + 1.75)), splat(np.float32(height + 1.75))
     edge = np.float32(4 * MARGIN if zero_outside else 0)
@@ -444,7 +455,8 @@ def linearise(first, second, width, height, blend, zero_outside, a, s, line):
             gx = mul(counts, add(gx, mul(blend_, sub(gx0, gx))))
             gy = mul(counts, add(gy, mul(blend_, sub(gy0, gy))))
             moved = add(mul(gx, load(a, i)), mul(gy, load(a, i + V * s)))
-            store(a, i + IG * s, div(one, add(tiny, add(mul(gx, gx), mul(gy, gy)))))
+            square = add(mul(gx, gx), mul(gy, gy))
+            store(a, i + IG * s, div(within(square, flat, endless), add(tiny, square)))
             store(a, i + GX * s, gx)
             store(a, i + GY * s, gy)
             store(a, i + C * s, sub(mul(counts, sub(value, value0)), moved))
