@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -200,7 +201,7 @@ def _extent(dataset: Any, name: str, fd: int, refuse: Refuse) -> tuple[int, int]
     if plist.get_layout() != h5py.h5d.CONTIGUOUS or plist.get_nfilters():
         raise refuse(f"{name} is not stored in one plain piece")
     offset = dataset.get_offset()
-    length = int(np.prod(dataset.shape, dtype=object)) * dataset.dtype.itemsize
+    length = math.prod(dataset.shape) * dataset.dtype.itemsize
     if offset is None or offset + length > os.fstat(fd).st_size:
         raise refuse(f"{name} lies beyond the end of the file")
     return offset, length
