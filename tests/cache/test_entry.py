@@ -6,6 +6,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -189,10 +191,15 @@ def test_a_stranger_reads_the_file_as_the_page_says(cache: FlowCache, clip: Path
     for storage in (Storage(), Storage("high")):
         entry = cache.entry(clip, DIS, storage)
         entry.ensure()
-        names: dict[str, object] = {"path": entry.path}
-        exec(snippet[1], names)
-        assert np.array_equal(names["flow"], entry.read([0])[0])
-        assert (names["start_s"], names["end_s"]) == (0, 0.1)
+        # In a process that has never heard of vpipe.
+        program = f"path = {str(entry.path)!r}\n{snippet[1]}\nimport sys\n" + (
+            "assert not any(name.split('.')[0] in ('vpipe', 'zstandard') for name in sys.modules)\n"
+            "print(start_s, end_s)\nsys.stdout.flush()\nsys.stdout.buffer.write(flow.tobytes())"
+        )
+        told = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, check=True).stdout
+        times, _, flow = told.partition(b"\n")
+        assert times == b"0.0 0.1"
+        assert flow == entry.read([0])[0].tobytes()
         with h5py.File(entry.path) as h5:
             manifest = json.loads(h5.attrs["manifest"])
             assert set(h5) == {"flow", *TABLES}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -12,8 +14,10 @@ from tests.cache.clips import DIS, contents, strays, write_moving
 from vpipe.cache import Counts, FlowCache, FlowEntry
 from vpipe.cache.packing import GROUP, write_packed
 from vpipe.cache.sealed import SealedFile
+from vpipe.cache.structure import PACKED_TABLES
 from vpipe.flow.quantise import Storage
 
+FORMAT_PAGE = Path(__file__).parents[2] / "docs" / "cache-format.md"
 PAIRS = 2 * GROUP + 5
 SHIFTS = [0.5 + 1.7 * (k % 6) for k in range(PAIRS)]
 
@@ -63,6 +67,19 @@ def test_packing_is_smaller_and_gives_equal_bytes(entry: FlowEntry, tmp_path: Pa
     assert not (tmp_path / "spool").exists()
     assert paths[0].read_bytes() == paths[1].read_bytes()
     assert paths[0].stat().st_size < 0.9 * size
+
+
+def test_a_stranger_reads_a_packed_file_as_the_page_says(entry: FlowEntry) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", FORMAT_PAGE.read_text(), re.DOTALL)
+    (snippet,) = [block for block in blocks if "ffv1" in block]
+    flows = entry.read(range(PAIRS))
+    packed = pack(entry)
+    for number in (0, GROUP - 1, GROUP + 2, PAIRS - 1):
+        names: dict[str, object] = {"path": packed.path, "number": number}
+        exec(snippet, names)
+        assert np.allclose(names["flow"], flows[number], rtol=0, atol=1e-5)  # type: ignore[arg-type]
+    with h5py.File(packed.path) as h5:
+        assert set(h5) == {"packets", *PACKED_TABLES}
 
 
 def test_a_damaged_packet_costs_the_rest_of_its_group(entry: FlowEntry) -> None:
