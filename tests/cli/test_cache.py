@@ -360,3 +360,22 @@ def test_the_finest_storage_is_meant(run: InProcess, sealed: Path, small_clip: P
     high = run("flow", small_clip, *DIS, "--storage", "high").stdout
     assert run("cache", "path", small_clip).stdout == high
     assert SealedFile(Path(high.strip())).storage == Storage("high")
+
+
+def test_classify_computes_its_clips_and_flow_the_rest(
+    run: InProcess, make_clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    clip = make_clip(
+        tmp_path / "long.mp4", frames=96, fps=12
+    )  # 8 s: more than the clips of one classification
+    model = tmp_path / "m.safetensors"
+    write_model(model, "flow")
+    (first,) = json.loads(run("classify", clip, "--model", model, "--clips", "2", "--json").stdout)["results"]
+    assert 0 < first["cache"]["computed"] == first["cache"]["pairs"] < 40
+    assert not list((tmp_path / "cache").rglob("*.flow.h5"))
+    (rest,) = json.loads(run("flow", clip, "--for", model, "--json").stdout)["results"]
+    assert rest["cache"]["reused"] == first["cache"]["computed"]
+    assert rest["cache"]["computed"] + rest["cache"]["reused"] == rest["cache"]["pairs"] > 50
+    (again,) = json.loads(run("classify", clip, "--model", model, "--clips", "2", "--json").stdout)["results"]
+    assert (again["cache"]["computed"], again["labels"]) == (0, first["labels"])
+    assert run("cache", "path", clip, "--for", model).stdout.strip() == rest["cache"]["path"]
