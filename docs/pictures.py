@@ -2,10 +2,12 @@
 
 vocabulary.jpg  one row a label: six moments of a shot, then its exact flow in the colour wheel
 flow.jpg        a frame of a sample video beside its TV-L1 flow, as `vpipe flow --render` draws it
+tvl1.jpg        a generated pair: the first picture, the true flow, `accurate`, and OpenCV's TV-L1
 """
 
 from __future__ import annotations
 
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,6 +23,10 @@ from vpipe.synth.textures import TexturePool
 from vpipe.synth.vocabulary import LABELS
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))  # the benchmarks are no part of the package
+
+from benchmarks.flow_pairs import generated_pair  # noqa: E402
+
 WIDTH, HEIGHT = 192, 144
 MOMENTS_S = np.arange(6) * 0.25
 
@@ -52,7 +58,19 @@ def flow() -> np.ndarray:
     return np.hstack([colour[5], render(found, display_max_px([found]))])
 
 
+def tvl1() -> np.ndarray:
+    """RGB picture: three objects that move over moving ground, and what is found of it."""
+    pair = generated_pair("objects", np.random.default_rng(4))
+    reach = float(np.hypot(*pair.truth).max())
+    found = [
+        compute(pair.first, pair.second, params)
+        for params in (FlowParams.preset("accurate"), FlowParams.preset("parity", method="opencv-tvl1"))
+    ]
+    flows = [flow_to_rgb(flow, reach) for flow in (pair.truth, *found)]
+    return np.hstack([cv2.cvtColor(pair.first, cv2.COLOR_GRAY2RGB), *flows])
+
+
 if __name__ == "__main__":
-    for name, picture in (("vocabulary", vocabulary()), ("flow", flow())):
+    for name, picture in (("vocabulary", vocabulary()), ("flow", flow()), ("tvl1", tvl1())):
         bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
         cv2.imwrite(str(HERE / f"{name}.jpg"), bgr, [cv2.IMWRITE_JPEG_QUALITY, 82])

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from benchmarks.flow_pairs import KINDS, end_point_error, generated_pair, middlebury
+from vpipe.flow import tvl1, tvl1_sequence
 from vpipe.flow.inputs import FlowInputError
 from vpipe.flow.methods import FlowFrame, compute, flow_between
 from vpipe.flow.params import PRESETS, FlowParams
-from vpipe.flow.tvl1 import tvl1, tvl1_sequence
 
 ACCURATE = FlowParams.preset("accurate")
 IDENTITY = np.array([[1.0, 0, 0], [0, 1, 0]])
@@ -259,7 +259,7 @@ def test_rounding_and_denormals_stay_as_they_were() -> None:
 _RUN = """
 import sys, numpy as np, cv2
 from vpipe.flow.params import FlowParams
-from vpipe.flow.tvl1 import tvl1
+from vpipe.flow import tvl1
 rng = np.random.default_rng(0)
 a = cv2.GaussianBlur(rng.normal(128, 90, (70, 90)), (0, 0), 2).clip(0, 255).astype(np.uint8)
 b = np.roll(a, (1, 2), (0, 1))
@@ -308,3 +308,12 @@ def test_where_kernels_cannot_be_kept_they_still_run(tmp_path: Path) -> None:
     run = [sys.executable, "-c", _RUN, str(tmp_path / "x")]
     done = subprocess.run(run, env=environment, capture_output=True, text=True, check=True)
     assert "cannot be kept" in done.stderr
+
+
+def test_the_example_of_the_documentation_runs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "flow.md").read_text()
+    names: dict[str, object] = {}
+    exec(page.split("```python\n")[1].split("```")[0], names)
+    assert isinstance(names["flow"], np.ndarray)
+    assert names["flow"].shape == (2, 64, 80)
+    assert len(names["flows"]) == 2  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from vpipe.flow.inputs import checked_pair
 from vpipe.flow.params import FlowParams
 
 if TYPE_CHECKING:
-    from vpipe.flow.tvl1 import Pyramid
+    from vpipe.flow.tvl1_engine import Pyramid
 
 # Revision of the settings below; raised when the same FlowParams would give other flow.
 _REVISION = 1
@@ -55,7 +55,7 @@ class FlowFrame:
 
     def pyramid(self) -> Pyramid:
         """Of TV-L1 only."""
-        from vpipe.flow.tvl1 import Pyramid  # numba only where our engine runs (start-up)
+        from vpipe.flow.tvl1_engine import Pyramid  # numba only where our engine runs (start-up)
 
         with self._lock:
             if self._pyramid is None:
@@ -68,10 +68,10 @@ def flow_between(first: FlowFrame, second: FlowFrame) -> npt.NDArray[np.float32]
     params = first.params
     if params.method != "tvl1":
         return compute(first.image, second.image, params)
-    from vpipe.flow import tvl1  # numba only where our engine runs (start-up)
+    from vpipe.flow import tvl1_engine  # numba only where our engine runs (start-up)
 
     checked_pair(first.image, second.image)
-    return tvl1.flow_between(first.pyramid(), second.pyramid(), params)
+    return tvl1_engine.flow_between(first.pyramid(), second.pyramid(), params)
 
 
 def compute(a: npt.NDArray[Any], b: npt.NDArray[Any], params: FlowParams) -> npt.NDArray[np.float32]:
@@ -84,7 +84,7 @@ def compute(a: npt.NDArray[Any], b: npt.NDArray[Any], params: FlowParams) -> npt
     Raises FlowInputError (a VpipeError and a ValueError).
     """
     if params.method == "tvl1":
-        from vpipe.flow.tvl1 import tvl1  # numba only where our engine runs (start-up)
+        from vpipe.flow.tvl1_engine import tvl1  # numba only where our engine runs (start-up)
 
         return tvl1(a, b, params)
     first, second = (_uint8(image) for image in checked_pair(a, b))

@@ -1,4 +1,4 @@
-"""The loops of TV-L1, over planes of one pyramid level; `vpipe.flow.tvl1` says what is done with them.
+"""The loops of TV-L1, over planes of one pyramid level; `vpipe.flow.tvl1_engine` says what is done with them.
 
 Two layouts (H rows, W columns):
 
