@@ -72,13 +72,13 @@ def test_the_dead_are_taken_over_at_once(tmp_path: Path) -> None:
 
 def test_another_host_is_alive_while_its_heart_beats(tmp_path: Path) -> None:
     there = leave_claim(tmp_path / "work", host="elsewhere", pid=1)
-    assert claims._alive(there)
+    assert claims._alive(there, time.time())
     old = time.time() - claims.DEAD_AFTER_S - 1
     os.utime(there, (old, old))
-    assert not claims._alive(there)
+    assert not claims._alive(there, time.time())
     torn = tmp_path / "work" / "claim-1-torn"
     torn.write_text('{"host"')
-    assert claims._alive(torn)
+    assert claims._alive(torn, time.time())
     os.utime(torn, (old, old))
     with claimed(tmp_path / "work", faults=contextlib.nullcontext()):
         assert not torn.exists()
@@ -112,3 +112,19 @@ def test_the_heart_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_start_time() -> None:
     assert start_time(os.getpid()) == start_time(os.getpid())
     assert start_time(2**30) is None
+
+
+def test_a_clock_that_is_wrong_takes_nothing_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The age of a claim is told by the file system's clock, not by this host's."""
+    living = leave_claim(tmp_path / "work", host="elsewhere", pid=1)
+    real = time.time
+    monkeypatch.setattr(claims.time, "time", lambda: real() + 3600)
+    removed = threading.Event()
+
+    def leave() -> None:
+        removed.set()
+        living.unlink()
+
+    threading.Timer(0.3, leave).start()
+    with claimed(tmp_path / "work", faults=contextlib.nullcontext()):
+        assert removed.is_set()

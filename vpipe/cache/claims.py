@@ -106,19 +106,25 @@ def _acquire(folder: Path, waiting: Callable[[], None]) -> Claim:
     while True:
         if not _living(folder, None):
             mine = folder / f"{_PREFIX}{os.getpid()}-{secrets.token_hex(6)}"
+            beside = (
+                folder / f"{mine.name.removeprefix(_PREFIX)}.tmp"
+            )  # so that no claim is ever half written
             folder.mkdir(parents=True, exist_ok=True)  # what cannot be made is the caller's error
             try:
-                mine.write_text(json.dumps(process_identity(), sort_keys=True))
+                beside.write_text(json.dumps(process_identity(), sort_keys=True))
+                beside.rename(mine)
             except FileNotFoundError:
-                continue  # its last user has just removed the folder
+                continue  # somebody has just tidied the folder, or removed it
             except OSError:
-                mine.unlink(missing_ok=True)  # no room for its content
+                beside.unlink(missing_ok=True)  # no room for its content
                 with contextlib.suppress(OSError):
                     folder.rmdir()
                 raise
             try:
                 if not _living(folder, mine):
                     return Claim(mine)
+            except FileNotFoundError:
+                continue  # somebody took mine for dead
             except BaseException:
                 mine.unlink(missing_ok=True)
                 raise
@@ -135,20 +141,22 @@ def _living(folder: Path, mine: Path | None) -> bool:
         names = [name for name in os.listdir(folder) if name.startswith(_PREFIX)]
     except FileNotFoundError:
         return False
+    # Mine was written just now: its time is that of the file system's clock, which may not be ours.
+    now = time.time() if mine is None else mine.stat().st_mtime
     living = False
     for path in (folder / name for name in names):
         if path == mine:
             continue
-        if _alive(path):
+        if _alive(path, now):
             living = True
         elif mine is not None:
             path.unlink(missing_ok=True)
     return living
 
 
-def _alive(path: Path) -> bool:
+def _alive(path: Path, now: float) -> bool:
     try:
-        text, age_s = path.read_text(), time.time() - path.stat().st_mtime
+        text, age_s = path.read_text(), now - path.stat().st_mtime
     except FileNotFoundError:
         return False
     try:

@@ -82,7 +82,7 @@ def stats(cache_dir: CacheDir = None, json: Json = False) -> None:
     if json:
         write_stdout(dump({"schema": "vpipe.cache.stats/1", **totals}) + "\n")
         return
-    times = f", a {totals['float32_bytes'] / totals['bytes']:.0f}th of float32" if finished else ""
+    times = f" ({megabytes(totals['float32_bytes'])} as float32)" if finished else ""
     lines = [
         f"{root}",
         f"{totals['flows']} flows of {totals['videos']} videos in {megabytes(totals['bytes'])}{times}",
