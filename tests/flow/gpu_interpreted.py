@@ -1,0 +1,126 @@
+"""The GPU engine's kernels without a GPU: `python -m tests.flow.gpu_interpreted OUT.npz` saves their flows.
+
+A process of its own, because Triton decides when it is imported whether kernels are compiled or interpreted.
+The interpreter takes about 15 ms a program and iteration, hence the small pictures and the large tiles.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from vpipe.flow.params import FlowParams
+
+# Enough of a step of everything to show a fault, and no more.
+FEW: dict[str, Any] = {"scales": 2, "warps": 1, "inner_iterations": 3}
+
+
+@dataclass(frozen=True)
+class Case:
+    """Flow of consecutive frames (n, H, W) with one recipe, in tiles of (rows, of which one thread does)."""
+
+    frames: np.ndarray
+    params: FlowParams
+    tile: tuple[int, int] = (32, 1)
+    limit_px: float = 0.001
+
+
+def moving(
+    width: int, height: int, count: int = 2, step: float = 1.3, seed: int = 1, noise: float = 0.0
+) -> np.ndarray:
+    """Frames (count, H, W), uint8, of a texture that moves by (`step`, -0.7 `step`) px and turns."""
+    rng = np.random.default_rng(seed)
+    grain = sum(s * cv2.resize(rng.random((160 // s, 160 // s), np.float32), (160, 160)) for s in (4, 8, 16))
+    frames = []
+    for k in range(count):
+        turn = cv2.getRotationMatrix2D((80, 80), 1.5 * k, 1)
+        turn[:, 2] += (step * k - 40, -0.7 * step * k - 40)
+        frames.append(cv2.warpAffine(grain, turn, (width, height), flags=cv2.INTER_CUBIC))
+    film = cv2.normalize(np.stack(frames), None, 0, 255, cv2.NORM_MINMAX)
+    return np.clip(np.rint(film + noise * rng.standard_normal(film.shape)), 0, 255).astype(np.uint8)
+
+
+def cases() -> dict[str, Case]:
+    preset = FlowParams.preset
+    few = {**FEW, "inner_iterations": 2}
+    return {
+        # The presets as they are. Where a change ends a warp, one iteration more or less is 0.005 px.
+        "accurate": Case(moving(26, 18), preset("accurate")),
+        "fast": Case(moving(40, 28, noise=4), preset("fast")),
+        "parity": Case(moving(22, 18, step=2.0, seed=5), preset("parity"), limit_px=0.01),
+        # Pairs that end at different times, one of them in the last iteration of a block; several batches.
+        "parity, batches": Case(
+            np.concatenate([moving(26, 20, 3), moving(26, 20, 1, step=0)]),
+            preset("parity", scales=1, warps=2, outer_iterations=2, inner_iterations=3, epsilon=0.08),
+            limit_px=0.002,
+        ),
+        # Tiles as on a device, that meet inside the picture in both directions.
+        "tiles": Case(moving(70, 19), preset("accurate", **few), tile=(8, 4)),
+        "tiles, measured": Case(
+            moving(70, 19),
+            preset("parity", **{**few, "outer_iterations": 2, "scales": 1}),
+            tile=(8, 2),
+            limit_px=0.002,
+        ),
+        "deep": Case(
+            moving(61, 47, step=4.0), preset("accurate", **{**few, "scales": 4, "inner_iterations": 1})
+        ),
+        "odd step": Case(moving(45, 37), preset("fast", **few, scale_step=0.37, pyramid_blur=1.1)),
+        "half": Case(moving(41, 35), preset("accurate", **few, scale_step=0.5)),
+        "no blur": Case(moving(40, 36), preset("accurate", **few, pyramid_blur=0)),
+        "other numbers": Case(
+            moving(33, 27, step=6.0),
+            preset("accurate", **few, median=3, derivative=3, edge=0, blend=0.7, zero_outside=1, noise=0),
+        ),
+        "no median": Case(moving(24, 24), preset("accurate", **few, median=1)),
+        "float": Case(moving(29, 23, noise=9).astype(np.float64) / 1.7, preset("fast", **few)),
+        "smallest": Case(moving(16, 16), preset("accurate", **few)),
+        "far out": Case(
+            moving(20, 20, step=60.0), preset("parity", **few, outer_iterations=3, lambda_=5, theta=5)
+        ),
+    }
+
+
+def interpreted(case: Case) -> np.ndarray:
+    from vpipe.flow import gpu_kernels, gpu_planes
+    from vpipe.flow.gpu import engine_for, tvl1_gpu
+
+    gpu_planes.TILE["ROWS"], gpu_kernels.MARCH = case.tile
+    engine_for.cache_clear()
+    flow: np.ndarray = tvl1_gpu(case.frames, case.params, "cpu").numpy()
+    return flow
+
+
+def streamed() -> Iterator[tuple[str, np.ndarray]]:
+    """`flow_stream` over pairs with a gap and with pictures that are missing; queues of three."""
+    from vpipe.flow import batch
+
+    batch.QUEUE_PAIRS = 3
+    frames = moving(18, 18, 5)
+    params = FlowParams.preset("fast", **FEW, median=1)
+    pairs: list[Any] = [
+        (0, frames[0], frames[1]), (1, frames[1], frames[2]), (2, frames[2], None), (3, None, frames[4]),
+        (4, frames[3], frames[4]), (5, frames[0], frames[4]), (6, None, None),
+    ]  # fmt: skip
+    for key, flow in batch.flow_stream(pairs, params, "cpu"):
+        yield f"stream {key}", np.zeros(0) if flow is None else flow
+
+
+def main() -> None:
+    assert os.environ.get("TRITON_INTERPRET") == "1", "set TRITON_INTERPRET=1: there is no GPU to compile for"
+    results = {name: interpreted(case) for name, case in cases().items()}
+    frame = moving(18, 18)
+    black = np.zeros_like(frame)
+    still = Case(np.concatenate([frame, frame[1:], black]), FlowParams.preset("accurate", **FEW))
+    results["still"] = interpreted(still)[[0, 1, 3]]
+    np.savez(sys.argv[1], **results, **dict(streamed()))
+
+
+if __name__ == "__main__":
+    main()

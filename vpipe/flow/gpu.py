@@ -1,0 +1,221 @@
+"""TV-L1 on a CUDA device: the algorithm of `vpipe.flow.tvl1_engine`, many pairs at a time.
+
+A queue of up to 64 pairs goes down the pyramid together. Each level cuts it into batches whose planes fit the
+device's L2 cache (8 pairs at 340x256 in 50 MB; on coarse levels all):
+
+    frames ──► textures of every level ──► coarsest level: one batch ──► ... ──► finest: batch, batch, ...
+
+`vpipe.flow.gpu_level` is one level; `gpu_pictures`, `gpu_kernels` and `gpu_median` are the kernels. Where
+Triton's interpreter is on (TRITON_INTERPRET=1 before it is imported), device "cpu" runs the same kernels
+without a GPU, slowly: for tests.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from vpipe.flow import gpu_pictures as pictures
+from vpipe.flow.batch import QUEUE_PAIRS
+from vpipe.flow.gpu_level import Batch, LevelSolver, Scale, tiles
+from vpipe.flow.gpu_planes import TILE
+from vpipe.flow.inputs import MIN_SIDE_PX, checked_pair
+from vpipe.flow.params import FlowParams
+
+# What the interpreter takes for an L2 cache: small enough that small pictures make several batches.
+_INTERPRETED_L2_BYTES = 1 << 17
+
+
+def tvl1_gpu(
+    frames: Sequence[npt.NDArray[Any]],
+    params: FlowParams,
+    device: str = "cuda",
+    pairs: Sequence[tuple[int, int]] | None = None,
+) -> Tensor:
+    """Flow between frames, on `device`; equal to `vpipe.flow.tvl1` within a mean of 0.01 px.
+
+    frames: n gray pictures (H, W) of one size as `tvl1` takes them, or one array (n, H, W). pairs: (first,
+    second), indices of frames; without, each frame and the next. What a frame needs is made once for all its
+    pairs in a queue.
+    Returns float32 (pairs, 2, H, W) on `device`: u (px to the right), then v (px down).
+    Raises FlowInputError (a VpipeError and a ValueError); ValueError for an index out of range.
+    """
+    for before, frame in zip([*frames[:1], *frames], frames, strict=False):
+        checked_pair(before, frame)
+    wanted = list(pairs) if pairs is not None else [(k, k + 1) for k in range(len(frames) - 1)]
+    if any(not 0 <= k < len(frames) for pair in wanted for k in pair):
+        raise ValueError(f"pairs of {len(frames)} frames: an index is out of range")
+    if not wanted:
+        raise ValueError("no pair of frames: give two frames or more")
+    height, width = frames[0].shape
+    stack = torch.from_numpy(stacked(frames)).to(device)
+    return engine_for(height, width, params, device).flows(stack, wanted)
+
+
+def stacked(frames: Iterable[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """(n, H, W): uint8 where all are, else float32."""
+    stack = np.stack(list(frames))
+    return stack if stack.dtype == np.uint8 else stack.astype(np.float32)
+
+
+@functools.lru_cache(maxsize=2)
+def engine_for(height: int, width: int, params: FlowParams, device: str) -> Engine:
+    """The engine for pictures of one size, kept with its memory and its recordings for the next call."""
+    return Engine(height, width, params, torch.device(device))
+
+
+class Engine:
+    """Flow between pictures of one size under one recipe. Threads may share it: it serves one at a time.
+
+    queue_pairs: how many pairs are at work together. scales: finest first.
+    """
+
+    def __init__(self, height: int, width: int, params: FlowParams, device: torch.device) -> None:
+        self.params, self.device = params, device
+        sizes = _sizes(height, width, params)
+        self.queue_pairs = _queue_pairs(sizes, device)
+        l2_bytes = _l2_bytes(device)
+        self.scales = [_cut(width, height, self.queue_pairs, l2_bytes) for width, height in sizes]
+        self.solver = LevelSolver(self.scales, params, device)
+        self._blur = torch.from_numpy(_blur(params)).to(device)
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._lock = threading.Lock()
+        if self._stream is not None:
+            torch.cuda.synchronize(device)  # what was made on this thread's stream is there for all streams
+
+    def flows(self, frames: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
+        """Flow of `pairs` (indices) of `frames`, uint8 or float32 (n, H, W) in 0..255, on the device.
+
+        Returns float32 (pairs, 2, H, W) there, without waiting for it: in the order of the caller's stream.
+        """
+        with self._lock:
+            if self._stream is None:
+                return self._queues(frames, pairs)
+            caller = torch.cuda.current_stream(self.device)
+            self._stream.wait_stream(caller)
+            with torch.cuda.stream(self._stream):
+                flow = self._queues(frames, pairs)
+            caller.wait_stream(self._stream)
+            # Neither memory may serve others before both streams are done with it.
+            frames.record_stream(self._stream)
+            flow.record_stream(caller)
+            return flow
+
+    def _queues(self, frames: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
+        flows = []
+        for lo in range(0, len(pairs), self.queue_pairs):
+            queue = pairs[lo : lo + self.queue_pairs]
+            used = sorted({k for pair in queue for k in pair})
+            places = [(used.index(a), used.index(b)) for a, b in queue]
+            flows.append(self._flows(frames.index_select(0, self._numbers(used)), self._numbers(places)))
+        return flows[0] if len(flows) == 1 else torch.cat(flows)
+
+    def _numbers(self, values: Sequence[Any]) -> Tensor:
+        """int32, sent without waiting for the device."""
+        numbers = torch.tensor(values, dtype=torch.int32)
+        return numbers.pin_memory().to(self.device, non_blocking=True) if self._stream else numbers
+
+    def _flows(self, frames: Tensor, pairs: Tensor) -> Tensor:
+        """Of one queue; pairs: int32 (pairs, 2), on the device."""
+        first, second = pairs[:, 0].contiguous(), pairs[:, 1].contiguous()
+        noise = _noise(frames) if self.params.noise > 0 else torch.zeros(len(frames), device=self.device)
+        noise = (noise[first] + noise[second]) / 2
+        flow: Tensor | None = None
+        levels = list(zip(self.scales, self._textures(frames), strict=True))
+        for number, (scale, textures) in reversed(list(enumerate(levels))):
+            lambdas = _trusted(self.params, noise * self.params.scale_step**number)
+            coarser = flow
+            flow = torch.empty((len(pairs), 2, scale.height, scale.width), device=self.device)
+            for lo in range(0, len(pairs), scale.slots):
+                count = min(scale.slots, len(pairs) - lo)
+                batch = Batch(scale, textures, first, second, lambdas, lo, count)
+                self.solver.solve(batch, coarser, flow)
+        assert flow is not None  # there is at least one scale
+        return flow
+
+    def _textures(self, frames: Tensor) -> list[Tensor]:
+        """Of every level, finest first."""
+        count, plane, textures = len(frames), frames, []
+        for number, scale in enumerate(self.scales):
+            if number > 0:
+                finer = plane
+                plane = torch.empty((count, scale.height, scale.width), device=self.device)
+                pictures.reduce[scale.tiles, count](
+                    finer, plane, self._blur, len(self._blur), 1 / self.params.scale_step,
+                    finer.shape[2], finer.shape[1], scale.width, scale.height, **TILE,
+                )  # fmt: skip
+            texture = torch.empty((count, 3, scale.height + 2, scale.width + 2), device=self.device)
+            pictures.texture[tiles(scale.width + 2, scale.height + 2), count](
+                plane, texture, scale.width, scale.height,
+                FIVE_POINT=self.params.derivative == 5, **TILE,
+            )  # fmt: skip
+            textures.append(texture)
+        return textures
+
+
+def _noise(frames: Tensor) -> Tensor:
+    """The deviation of each frame's noise in grey levels, estimated as in `vpipe.flow.tvl1_engine`."""
+    count, height, width = frames.shape
+    rows = frames[:, : height // 8 * 8].view(count, -1, 8, width)[:, :, :3].float()  # an eighth is enough
+    across = rows[:, :, 0] - 2 * rows[:, :, 1] + rows[:, :, 2]
+    corners = across[..., 2:] - 2 * across[..., 1:-1] + across[..., :-2]
+    ordered = corners.abs().flatten(1).sort(dim=1).values
+    middle = ordered.shape[1] / 2
+    return (ordered[:, math.ceil(middle) - 1] + ordered[:, math.floor(middle)]) / 2 / (6 * 0.6745)
+
+
+def _trusted(params: FlowParams, noise: Tensor) -> Tensor:
+    """lambda for pictures of this noise: their values tell less."""
+    ratio = noise / params.noise if params.noise > 0 else torch.zeros_like(noise)
+    return params.lambda_ / (1 + ratio.clamp(max=1e6) ** 2)
+
+
+def _sizes(height: int, width: int, params: FlowParams) -> list[tuple[int, int]]:
+    """(width, height) of every level, finest first."""
+    sizes = [(width, height)]
+    while len(sizes) < params.scales and min(sizes[-1]) >= MIN_SIDE_PX:
+        width, height = (round(n * params.scale_step) for n in sizes[-1])
+        if min(width, height) < MIN_SIDE_PX:
+            break
+        sizes.append((width, height))
+    return sizes
+
+
+def _cut(width: int, height: int, pairs: int, l2_bytes: int) -> Scale:
+    """Batches of one size, as large as the L2 cache takes."""
+    fit = max(1, l2_bytes // (Scale(width, height, 1).slot * torch.float32.itemsize))
+    return Scale(width, height, math.ceil(pairs / math.ceil(pairs / fit)))
+
+
+def _l2_bytes(device: torch.device) -> int:
+    if device.type != "cuda":
+        return _INTERPRETED_L2_BYTES
+    return torch.cuda.get_device_properties(device).L2_cache_size
+
+
+def _queue_pairs(sizes: Sequence[tuple[int, int]], device: torch.device) -> int:
+    """64, or fewer where their pyramids and flows would take more than half of the memory that is free."""
+    if device.type != "cuda":
+        return QUEUE_PAIRS
+    pixels = sum((width + 2) * (height + 2) for width, height in sizes)
+    # A pair: one more frame, as a plane and three of texture, and two planes of flow.
+    pair_bytes = 6 * pixels * torch.float32.itemsize
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(1, min(QUEUE_PAIRS, free // 2 // pair_bytes))
+
+
+def _blur(params: FlowParams) -> npt.NDArray[np.float32]:
+    """The taps of the blur before each reduction, as many as OpenCV chooses for float pictures."""
+    sigma = params.pyramid_blur * math.sqrt(1 / params.scale_step**2 - 1)
+    if sigma == 0:
+        return np.ones(1, np.float32)
+    return np.asarray(cv2.getGaussianKernel(round(8 * sigma + 1) | 1, sigma, cv2.CV_32F).ravel(), np.float32)
