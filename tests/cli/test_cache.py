@@ -348,6 +348,29 @@ def test_dry_run_foretells(run: InProcess, make_clip: Callable[..., Path], tmp_p
     assert (again["total"]["missing"], again["total"]["bytes"]) == (0, 0)
 
 
+@pytest.mark.slow
+def test_dry_run_is_within_thirty_percent_on_real_clips(
+    run: InProcess, shared_dir: Path, tmp_path: Path
+) -> None:
+    """Bytes of every clip; time in total, at the best of three tries, as others may use the machine."""
+    recipe = (shared_dir / "clips", "--fps", "native")
+    off = []
+    for _ in range(3):
+        foretold = json.loads(run("flow", *recipe, "--dry-run", "--json").stdout)
+        began = time.monotonic()
+        rows = json.loads(run("flow", *recipe, "--json").stdout)["results"]
+        took = time.monotonic() - began
+        for row, guess in zip(rows, foretold["inputs"], strict=True):
+            assert row["cache"]["computed"] == guess["missing"] == guess["pairs"]
+            assert abs(guess["bytes"] / os.path.getsize(row["cache"]["path"]) - 1) < 0.3, guess
+        off.append(foretold["total"]["seconds"] / took - 1)
+        if abs(off[-1]) < 0.3:
+            break
+        shutil.rmtree(tmp_path / "cache")
+    print("time foretold is off by", ", ".join(f"{one:+.0%}" for one in off))
+    assert min(map(abs, off)) < 0.3
+
+
 def test_max_cache_size_warns_before(run: InProcess, small_clip: Path) -> None:
     quiet = run("flow", small_clip, *DIS, "--max-cache-size", "1GB")
     assert (quiet.returncode, "cache_size" in quiet.stderr) == (0, False)

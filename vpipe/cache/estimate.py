@@ -13,13 +13,17 @@ import numpy as np
 from vpipe import threads
 from vpipe.cache import parts
 from vpipe.cache.entry import FlowEntry
-from vpipe.cache.pipeline import compute_records
+from vpipe.cache.pipeline import Frames, compute_records
 from vpipe.cache.plan import open_source
 from vpipe.cache.records import DamagedFile
 from vpipe.cache.slots import find_slots
 from vpipe.media.source import Frame, FrameSource
 
-RUNS, PAIRS_PER_RUN = 4, 4  # places in the video, neighbouring pairs at each
+RUNS, PAIRS_PER_RUN = 4, 4  # that are timed: places in the video, neighbouring pairs at each
+# Pairs whose bytes are looked at: a few that move can be most of a still video. Rounds of so many, spread
+# evenly and between those of the rounds before, until all are done or the time is up.
+ROUND, PROBE_S = 16, 3.0
+_OFFSETS = (0.5, 0.0, 0.25, 0.75, 0.125, 0.625)
 _DECODED_FRAMES = 48
 # What a sealed file holds beside the flow: a row of each table, and the manifest.
 _BYTES_PER_FLOW, _BYTES_PER_FILE = 120, 8192
@@ -44,26 +48,37 @@ def estimate(entry: FlowEntry, jobs: int) -> Estimate:
     if not missing:
         return Estimate(pairs, 0, planned_s, 0)
     source = open_source(entry.video, entry.params, threads=threads.jobs())
-    starts = np.linspace(0, max(0, len(missing) - PAIRS_PER_RUN), RUNS).round().astype(int)
-    probed = sorted(
-        {missing[k] for start in starts for k in range(start, min(start + PAIRS_PER_RUN, len(missing)))}
-    )
-    frames = {entry.grid[k]: None for pair in probed for k in (pair, pair + 1)}
+    timed = sorted({k for start in _spread(missing, RUNS, PAIRS_PER_RUN) for k in start})
+    frames = {entry.grid[k] for pair in timed for k in (pair, pair + 1)}
     held = _Held(list(source.select(sorted(frames))))
 
-    def records(which: list[int]) -> list[int]:
-        coming = compute_records(held, entry.grid, which, entry.params, entry.storage, entry.size, jobs=jobs)
+    def sizes_of(frames: Frames, which: list[int]) -> list[int]:
+        coming = compute_records(
+            frames, entry.grid, which, entry.params, entry.storage, entry.size, jobs=jobs
+        )
         return [len(record.blob) for record in coming]
 
-    records(probed[:1])  # compiles the kernels
+    sizes_of(held, timed[:1])  # compiles the kernels
     began = time.monotonic()
-    sizes = records(probed)
-    compute_s = (time.monotonic() - began) / len(probed) * len(missing)
+    sizes_of(held, timed)
+    compute_s = (time.monotonic() - began) / len(timed) * len(missing)
+    sizes: list[int] = []
+    for offset in _OFFSETS:
+        places = {min(len(missing) - 1, int((k + offset) / ROUND * len(missing))) for k in range(ROUND)}
+        sizes += sizes_of(source, [missing[k] for k in sorted(places)])
+        if time.monotonic() - began > PROBE_S:
+            break
     decode_s = _decoding(source, entry.grid) * (entry.grid[missing[-1] + 1] - entry.grid[missing[0]] + 1)
     # Decoding goes on beside the pairs, on the same cores.
     wall = max(decode_s, compute_s + decode_s / threads.available_cores())
     size = int((np.mean(sizes) + _BYTES_PER_FLOW) * len(missing)) + _BYTES_PER_FILE
     return Estimate(pairs, len(missing), planned_s + wall, size)
+
+
+def _spread(pairs: Sequence[int], places: int, length: int) -> list[Sequence[int]]:
+    """`places` runs of `length` of the pairs, evenly over all of them; they overlap where there are few."""
+    starts = np.linspace(0, max(0, len(pairs) - length), places).round().astype(int)
+    return [pairs[start : start + length] for start in starts.tolist()]
 
 
 class _Held:
