@@ -1,0 +1,1 @@
+"""Published checkpoints in, weight files out: reading, recognising the layout, mapping every key."""
