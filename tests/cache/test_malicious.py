@@ -122,7 +122,7 @@ def huge_chunks(h5: Any, manifest: dict[str, Any]) -> None:
 
 def bomb_in_a_table(h5: Any, manifest: dict[str, Any]) -> None:
     table = h5["clipped"][()]
-    replace_table(h5, manifest, "clipped", table, chunks=(2**27,), maxshape=(None,), compression="gzip")
+    replace_table(h5, manifest, "clipped", table, chunks=(2**23,), maxshape=(None,), compression="gzip")
 
 
 def known_filter(h5: Any, manifest: dict[str, Any]) -> None:
