@@ -239,21 +239,19 @@ def tuned(*attributes: str) -> Any:
     return mark
 
 
-def _estimates() -> str | None:
-    """How 1/x and 1/sqrt(x) may be estimated on this machine, as LLVM's attribute; None: computed exactly.
+def _estimates(steps: int) -> tuple[str, ...]:
+    """LLVM's attribute for 1/x and 1/sqrt(x) by estimate and so many Newton steps; none where not on x86.
 
-    AVX-512 estimates to 14 bits, enough as they are; other x86 to 12 bits, with one Newton step. The error is
-    relative, of the step of one iteration, and well under what rounding the flow to 8 bits costs.
+    The estimates of AVX-512 are right to 14 bits, those of older x86 to 12; a step doubles that.
     """
     if not binding.get_process_triple().startswith(("x86_64", "i386", "i686")):
-        return None
-    steps = 0 if binding.get_host_cpu_features().get("avx512f") else 1
-    return f'"reciprocal-estimates"="vec-sqrtf:{steps},vec-divf:{steps}"'
+        return ()
+    return (f'"reciprocal-estimates"="vec-sqrtf:{steps},vec-divf:{steps}"',)
 
 
-_ESTIMATES = _estimates()
-# Call one of these first in a kernel: the widest registers; and estimates for division and square root. Such
-# a kernel is not inlined, for the attributes would not go along.
+# Call one of these first in a kernel: the widest registers; division and square root right to the last digits
+# or to 14 bits (an error of the step of one iteration, far under what rounding the flow to 8 bits costs). Not
+# inlined, for the attributes would not go along.
 _WIDE = ("noinline", f'"prefer-vector-width"="{32 * LANES}"')
-exact = tuned(*_WIDE)
-estimating = tuned(*_WIDE, *([_ESTIMATES] if _ESTIMATES is not None else []))
+exact = tuned(*_WIDE, *_estimates(1))
+estimating = tuned(*_WIDE, *_estimates(0 if binding.get_host_cpu_features().get("avx512f") else 1))

@@ -124,7 +124,7 @@ def flow_between(first: Pyramid, second: Pyramid, params: FlowParams) -> Plane:
     height, width = first.picture.shape
     if np.array_equal(first.picture, second.picture):
         return np.zeros((2, height, width), np.float32)  # what the iterations would find, at no cost
-    space = _scratch("planes", height * kernels.PLANES * kernels.pitch_of(width) + 2 * LANES)
+    space = _scratch("planes", height * _row(width, params) + 2 * LANES)
     flow: Plane | None = None
     noise = (first.noise + second.noise) / 2
     for number in reversed(range(len(first.levels))):
@@ -134,14 +134,20 @@ def flow_between(first: Pyramid, second: Pyramid, params: FlowParams) -> Plane:
     return np.ascontiguousarray(flow)
 
 
+def _row(width: int, params: FlowParams) -> int:
+    """Floats of one row of all planes."""
+    return kernels.pitch_of(width) * (kernels.WEIGHTED if params.edge > 0 else kernels.PLAIN)
+
+
 def _solve_level(
     a: Level, b: Level, coarser: Plane | None, params: FlowParams, lambda_: float, space: Plane
 ) -> Plane:
     """The flow of one level, a view (2, H, W) into `space`, from that of the next coarser one."""
     width, height = a.width, a.height
     pitch = kernels.pitch_of(width)
-    planes = space[: height * kernels.PLANES * pitch + 2 * LANES]
-    rows = planes[: height * kernels.PLANES * pitch].reshape(height, kernels.PLANES, pitch)
+    row = _row(width, params)
+    planes = space[: height * row + 2 * LANES]
+    rows = planes[: height * row].reshape(height, row // pitch, pitch)
     flow = rows[:, : kernels.V + 1, LANES : LANES + width].transpose(1, 0, 2)
     start = (
         np.zeros((2, height, width), np.float32)
@@ -156,7 +162,7 @@ def _solve_level(
     for _ in range(params.warps):
         kernels.linearise(
             a.texels, b.texels, width, height, np.float32(params.blend), params.zero_outside == 1,
-            planes, pitch, line,
+            planes, pitch, row // pitch, line,
         )  # fmt: skip
         _iterate(flow, planes, width, height, pitch, lambda_, params)
     return flow
@@ -172,14 +178,14 @@ def _iterate(
         if change <= limit:
             break
         if not params.median_after:
-            _median(planes, flow, width, height, pitch, params.median)
+            _median(planes, flow, width, height, pitch, params)
         change = kernels.iterate(
             planes, width, height, pitch,
             np.float32(lambda_ * params.theta), np.float32(params.theta),
             np.float32(params.tau / params.theta), params.inner_iterations, limit, params.edge > 0,
         )  # fmt: skip
     if params.median_after:
-        _median(planes, flow, width, height, pitch, params.median)
+        _median(planes, flow, width, height, pitch, params)
 
 
 def _noise(picture: Picture) -> float:
@@ -200,11 +206,12 @@ def _trusted(params: FlowParams, noise: float) -> float:
     return params.lambda_ / (1 + min(noise / params.noise, 1e6) ** 2)
 
 
-def _median(planes: Plane, flow: Plane, width: int, height: int, pitch: int, size: int) -> None:
+def _median(planes: Plane, flow: Plane, width: int, height: int, pitch: int, params: FlowParams) -> None:
+    size, row = params.median, _row(width, params)
     if size == 5:
         scratch = _scratch("median", scratch_length(width))
         for plane in (kernels.U, kernels.V):
-            median5(planes, LANES + plane * pitch, kernels.PLANES * pitch, width, height, scratch)
+            median5(planes, LANES + plane * pitch, row, width, height, scratch)
     elif size == 3:
         for values in flow:
             values[:] = cv2.medianBlur(values, 3)

@@ -51,8 +51,9 @@ from vpipe.flow.simd import (
     zip_low,
 )
 
-PLANES = 11
-U, V, P11, P12, P21, P22, C, GX, GY, IG, IW = range(PLANES)
+U, V, P11, P12, P21, P22, C, GX, GY, IG, IW = range(11)
+# How many of them a row holds, without and with edge weights.
+PLAIN, WEIGHTED = IG + 1, IW + 1
 MARGIN = 4
 # What is added under a square root or a division so that zero stays zero.
 TINY = np.float32(1e-20)
@@ -77,6 +78,13 @@ def line_length(width: int) -> int:
 
 
 @kernel(forceinline=True)
+def _inverse(gx, gy, one):
+    """One over the squared gradient; zero where that is rounding."""
+    square = add(mul(gx, gx), mul(gy, gy))
+    return mul(within(square, splat(FLAT), splat(np.float32(np.inf))), div(one, add(splat(TINY), square)))
+
+
+@kernel(forceinline=True)
 def _primal(a, i, s, p12_above, p22_above, step, minus_step, theta):
     """One vector of U and V: the data term's threshold step, then theta times the divergence of the duals."""
     u = load(a, i)
@@ -86,7 +94,8 @@ def _primal(a, i, s, p12_above, p22_above, step, minus_step, theta):
     gx = load(a, i + GX * s)
     gy = load(a, i + GY * s)
     rho = add(load(a, i + C * s), add(mul(gx, u), mul(gy, v)))
-    t = minimum(maximum(mul(rho, load(a, i + IG * s)), minus_step), step)
+    inverse = load(a, i + IG * s)
+    t = minimum(maximum(mul(rho, inverse), minus_step), step)
     u_new = add(sub(u, mul(t, gx)), mul(theta, div_u))
     v_new = add(sub(v, mul(t, gy)), mul(theta, div_v))
     store(a, i, u_new)
@@ -97,7 +106,7 @@ def _primal(a, i, s, p12_above, p22_above, step, minus_step, theta):
 
 
 @kernel(forceinline=True)
-def _dual(a, i, s, u_below, v_below, p12, p22, tau, inverse_weight, one, to_the_digit):
+def _dual(a, i, s, u_below, v_below, p12, p22, tau, inverse_weight, one):
     """One vector of the duals: a semi-implicit step along the forward gradient of U and V."""
     u = load(a, i)
     v = load(a, i + V * s)
@@ -108,10 +117,7 @@ def _dual(a, i, s, u_below, v_below, p12, p22, tau, inverse_weight, one, to_the_
     vy = sub(v_below, v)
     uu = add(tiny, add(mul(ux, ux), mul(uy, uy)))
     vv = add(tiny, add(mul(vx, vx), mul(vy, vy)))
-    if to_the_digit:
-        length_u, length_v = sqrt(uu), sqrt(vv)
-    else:
-        length_u, length_v = mul(uu, div(one, sqrt(uu))), mul(vv, div(one, sqrt(vv)))
+    length_u, length_v = mul(uu, div(one, sqrt(uu))), mul(vv, div(one, sqrt(vv)))
     stretch = mul(tau, inverse_weight)
     nu = div(one, add(one, mul(stretch, length_u)))
     nv = div(one, add(one, mul(stretch, length_v)))
@@ -138,11 +144,9 @@ def _sweep(weighted: bool, measured: bool) -> Any:
         plus, minus = splat(step), splat(-step)
         theta_, tau_ = splat(theta), splat(tau)
         vectors = (width + LANES - 1) // LANES
-        row = PLANES * s
+        row = (WEIGHTED if weighted else PLAIN) * s
         for n in range(count):
             errors[n] = 0
-        for r in range(height):
-            _repeat_last(a, LANES + r * row, s, width)
         for front in range(height + count):
             for n in range(count):
                 r = front - n
@@ -167,14 +171,14 @@ def _sweep(weighted: bool, measured: bool) -> Any:
                         if measured:
                             change = add(change, d)
                         weight = load(a, k + IW * s) if weighted else one
-                        _dual(a, k, s, u, v, p12, p22, tau_, weight, one, measured)
+                        _dual(a, k, s, u, v, p12, p22, tau_, weight, one)
                 else:
                     for j in range(vectors):
                         k = above + LANES * j
                         weight = load(a, k + IW * s) if weighted else one
                         _dual(
                             a, k, s, load(a, k), load(a, k + V * s), load(a, k + P12 * s),
-                            load(a, k + P22 * s), tau_, weight, one, measured,
+                            load(a, k + P22 * s), tau_, weight, one,
                         )  # fmt: skip
                 if r < height:
                     _repeat_last(a, here, s, width)
@@ -200,7 +204,7 @@ def _climb(weighted: bool) -> Any:
         plus, minus = splat(step), splat(-step)
         theta_, tau_ = splat(theta), splat(tau)
         vectors = (width + LANES - 1) // LANES
-        row = PLANES * s
+        row = (WEIGHTED if weighted else PLAIN) * s
         errors[0] = 0
         for r in range(height - 1, -1, -1):
             here = LANES + r * row
@@ -221,7 +225,7 @@ def _climb(weighted: bool) -> Any:
                 weight = load(a, i + IW * s) if weighted else one
                 _dual(
                     a, i, s, load(a, k), load(a, k + V * s), load(a, i + P12 * s), load(a, i + P22 * s),
-                    tau_, weight, one, True,
+                    tau_, weight, one,
                 )  # fmt: skip
             store(a, here + P12 * s + width, zero)
             store(a, here + P22 * s + width, zero)
@@ -283,6 +287,14 @@ def _until(weighted: bool) -> Any:
     return until
 
 
+@kernel()
+def _pad(a, width, height, s, row):
+    """Repeats the last values of U and V into the padding, as a sweep keeps them."""
+    exact()
+    for r in range(height):
+        _repeat_last(a, LANES + r * row, s, width)
+
+
 _SWEEPS = {weighted: _sweep(weighted, False) for weighted in (False, True)}
 _UNTIL = {weighted: _until(weighted) for weighted in (False, True)}
 # The most iterations one sweep carries: beyond this the rows in flight outgrow the cache of one core.
@@ -298,6 +310,7 @@ def iterate(
     step: lambda theta. tau: the dual step over theta. Returns the last sum, infinity if not measured.
     """
     errors = np.zeros(MOST_PER_SWEEP, np.float32)
+    _pad(planes, width, height, pitch, pitch * (WEIGHTED if weighted else PLAIN))
     if limit > 0:
         last: float = _UNTIL[weighted](planes, width, height, pitch, step, theta, tau, count, limit, errors)
         return last
@@ -376,7 +389,7 @@ def edge_weights(texels, width, height, edge, a, s):
             _, gx, gy = _texels(texels, (r + MARGIN) * pitch + 4 * (MARGIN + j))
             square = add(tiny, add(mul(gx, gx), mul(gy, gy)))
             slope = mul(square, div(one, sqrt(square)))
-            store(a, LANES + r * PLANES * s + IW * s + j, minimum(most, add(one, mul(scale, slope))))
+            store(a, LANES + r * WEIGHTED * s + IW * s + j, minimum(most, add(one, mul(scale, slope))))
 
 
 @kernel(forceinline=True)
@@ -391,7 +404,7 @@ def _weights(to, i, f, one):
 
 
 @kernel()
-def linearise(first, second, width, height, blend, zero_outside, a, s, line):
+def linearise(first, second, width, height, blend, zero_outside, a, s, row_planes, line):
     """Warps `second` by U and V and writes C, GX, GY; `first`, `second`: texels; `line`: line_length(width).
 
     GX, GY = (1 - blend) * the warped derivatives of the second picture + blend * those of the first.
@@ -401,8 +414,8 @@ def linearise(first, second, width, height, blend, zero_outside, a, s, line):
     pitch = 4 * (width + 2 * MARGIN + LANES)
     room = width + LANES
     wx, wy, left, top, inside = 4 * room, 8 * room, 12 * room, 13 * room, 14 * room
-    one, blend_, tiny = splat(np.float32(1)), splat(blend), splat(TINY)
-    lanes, flat, endless = splat(np.float32(LANES)), splat(FLAT), splat(np.float32(np.inf))
+    one, blend_ = splat(np.float32(1)), splat(blend)
+    lanes = splat(np.float32(LANES))
     lowest = splat(np.float32(1 - MARGIN))
     most_x, most_y = splat(np.float32(width + 1.75)), splat(np.float32(height + 1.75))
     edge = np.float32(4 * MARGIN if zero_outside else 0)
@@ -417,7 +430,7 @@ def linearise(first, second, width, height, blend, zero_outside, a, s, line):
     for x in range(4 * width, 4 * room):
         line[x] = 0
     for r in range(height):
-        here = LANES + r * PLANES * s
+        here = LANES + r * row_planes * s
         y, x_ = splat(np.float32(r)), ramp
         for j in range(0, width, LANES):
             px = add(x_, load(a, here + j))
@@ -455,8 +468,7 @@ def linearise(first, second, width, height, blend, zero_outside, a, s, line):
             gx = mul(counts, add(gx, mul(blend_, sub(gx0, gx))))
             gy = mul(counts, add(gy, mul(blend_, sub(gy0, gy))))
             moved = add(mul(gx, load(a, i)), mul(gy, load(a, i + V * s)))
-            square = add(mul(gx, gx), mul(gy, gy))
-            store(a, i + IG * s, div(within(square, flat, endless), add(tiny, square)))
+            store(a, i + IG * s, _inverse(gx, gy, one))
             store(a, i + GX * s, gx)
             store(a, i + GY * s, gy)
             store(a, i + C * s, sub(mul(counts, sub(value, value0)), moved))
