@@ -25,11 +25,11 @@ log = logging.getLogger(__name__)
 def cache_folder() -> Path | None:
     """Where compiled kernels are kept, or None where no such folder can be written.
 
-    Numba sees an edit of a kernel's own file, not of what it imports: this file and the vectors. So the
-    folder's name holds a digest of both.
+    Numba sees an edit of a kernel's own file, not of what it imports: this file, the vectors and the
+    layout. So the folder's name holds a digest of them.
     """
     digest = hashlib.sha256()
-    for source in ("jit.py", "simd.py"):
+    for source in ("jit.py", "simd.py", "tvl1_planes.py"):
         digest.update(Path(__file__).with_name(source).read_bytes())
     folder = platformdirs.user_cache_path("vpipe") / "kernels" / digest.hexdigest()[:16]
     try:

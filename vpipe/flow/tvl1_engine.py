@@ -27,11 +27,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vpipe.flow import tvl1_kernels as kernels
+from vpipe.flow import tvl1_pictures as pictures
+from vpipe.flow import tvl1_planes as layout
 from vpipe.flow.inputs import MIN_SIDE_PX, checked_pair
 from vpipe.flow.median_kernel import median5, scratch_length
 from vpipe.flow.params import FlowParams
 from vpipe.flow.simd import LANES
+from vpipe.flow.tvl1_iterations import iterate
 
 Picture = npt.NDArray[Any]
 Plane = np.ndarray[Any, np.dtype[np.float32]]
@@ -86,7 +88,7 @@ class Pyramid:
         self.picture = picture
         self.noise = _noise(picture) if params.noise > 0 else 0.0
         sizes = _sizes(picture.shape[0], picture.shape[1], params)
-        counts = [kernels.texels_length(width, height) for height, width in sizes]
+        counts = [layout.texels_length(width, height) for height, width in sizes]
         memory = _memory(sum(counts))
         weakref.finalize(self, _spare.append, memory)
         self.levels: list[Level] = []
@@ -100,9 +102,9 @@ class Pyramid:
                 step = params.scale_step
                 plane = cv2.resize(plane, None, fx=step, fy=step, interpolation=cv2.INTER_LINEAR)
             texels, memory = memory[:count], memory[count:]
-            around = kernels.MARGIN + 2
+            around = layout.MARGIN + 2
             padded = cv2.copyMakeBorder(plane, around, around, around, around + LANES, cv2.BORDER_REPLICATE)
-            kernels.picture_texels(
+            pictures.picture_texels(
                 padded.reshape(-1), width, height, params.derivative == 5, params.zero_outside == 1, texels
             )
             self.levels.append(Level(width, height, texels))
@@ -136,7 +138,7 @@ def flow_between(first: Pyramid, second: Pyramid, params: FlowParams) -> Plane:
 
 def _row(width: int, params: FlowParams) -> int:
     """Floats of one row of all planes."""
-    return kernels.pitch_of(width) * (kernels.WEIGHTED if params.edge > 0 else kernels.PLAIN)
+    return layout.pitch_of(width) * (layout.WEIGHTED if params.edge > 0 else layout.PLAIN)
 
 
 def _solve_level(
@@ -144,23 +146,23 @@ def _solve_level(
 ) -> Plane:
     """The flow of one level, a view (2, H, W) into `space`, from that of the next coarser one."""
     width, height = a.width, a.height
-    pitch = kernels.pitch_of(width)
+    pitch = layout.pitch_of(width)
     row = _row(width, params)
     planes = space[: height * row + 2 * LANES]
     rows = planes[: height * row].reshape(height, row // pitch, pitch)
-    flow = rows[:, : kernels.V + 1, LANES : LANES + width].transpose(1, 0, 2)
+    flow = rows[:, : layout.V + 1, LANES : LANES + width].transpose(1, 0, 2)
     start = (
         np.zeros((2, height, width), np.float32)
         if coarser is None
         else [cv2.resize(c, (width, height), interpolation=cv2.INTER_LINEAR) for c in coarser.copy()]
     )
     np.multiply(start, np.float32(1 / params.scale_step), out=flow)
-    rows[:, kernels.P11 : kernels.P22 + 1] = 0
+    rows[:, layout.P11 : layout.P22 + 1] = 0
     if params.edge > 0:
-        kernels.edge_weights(a.texels, width, height, params.edge, planes, pitch)
-    line = _scratch("line", kernels.line_length(width))
+        pictures.edge_weights(a.texels, width, height, params.edge, planes, pitch)
+    line = _scratch("line", layout.line_length(width))
     for _ in range(params.warps):
-        kernels.linearise(
+        pictures.linearise(
             a.texels, b.texels, width, height, np.float32(params.blend), params.zero_outside == 1,
             planes, pitch, row // pitch, line,
         )  # fmt: skip
@@ -179,7 +181,7 @@ def _iterate(
             break
         if not params.median_after:
             _median(planes, flow, width, height, pitch, params)
-        change = kernels.iterate(
+        change = iterate(
             planes, width, height, pitch,
             np.float32(lambda_ * params.theta), np.float32(params.theta),
             np.float32(params.tau / params.theta), params.inner_iterations, limit, params.edge > 0,
@@ -210,7 +212,7 @@ def _median(planes: Plane, flow: Plane, width: int, height: int, pitch: int, par
     size, row = params.median, _row(width, params)
     if size == 5:
         scratch = _scratch("median", scratch_length(width))
-        for plane in (kernels.U, kernels.V):
+        for plane in (layout.U, layout.V):
             median5(planes, LANES + plane * pitch, row, width, height, scratch)
     elif size == 3:
         for values in flow:
