@@ -4,6 +4,7 @@
 # make check       install, then linters and types
 # make bench-startup
 # make bench-flow  TV-L1 against OpenCV's: speed, accuracy, scaling, `vpipe flow` as a whole (minutes)
+# make bench-flow-gpu  TV-L1 on a CUDA device, the engine alone, against the floor of its memory
 # make bench-cache  size and speed of the flow cache against JPEG pairs (needs ../shared/clips)
 #
 # PYTHON=python3.12     another Python (3.11 to 3.14)
@@ -16,7 +17,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed.stamp
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help install demo test test-slow check bench-startup bench-cache bench-flow clean
+.PHONY: help install demo test test-slow check bench-startup bench-cache bench-flow bench-flow-gpu clean
 .DELETE_ON_ERROR:
 
 help:
@@ -56,6 +57,9 @@ check: $(INSTALLED)
 
 bench-startup: $(INSTALLED)
 	$(BIN)/python -m benchmarks.startup
+
+bench-flow-gpu: $(INSTALLED)
+	$(BIN)/python -m benchmarks.flow_gpu
 
 bench-cache: $(INSTALLED)
 	$(BIN)/python -m benchmarks.cache

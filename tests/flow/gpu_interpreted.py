@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -57,7 +57,7 @@ def cases() -> dict[str, Case]:
         # Pairs that end at different times, one of them in the last iteration of a block; several batches.
         "parity, batches": Case(
             np.concatenate([moving(26, 20, 3), moving(26, 20, 1, step=0)]),
-            preset("parity", scales=1, warps=2, outer_iterations=2, inner_iterations=3, epsilon=0.08),
+            preset("parity", scales=1, warps=2, outer_iterations=2, inner_iterations=4, epsilon=0.07),
             limit_px=0.002,
         ),
         # Tiles as on a device, that meet inside the picture in both directions.
@@ -89,10 +89,9 @@ def cases() -> dict[str, Case]:
 
 def interpreted(case: Case) -> np.ndarray:
     from vpipe.flow import gpu_kernels, gpu_planes
-    from vpipe.flow.gpu import engine_for, tvl1_gpu
+    from vpipe.flow.gpu import tvl1_gpu
 
     gpu_planes.TILE["ROWS"], gpu_kernels.MARCH = case.tile
-    engine_for.cache_clear()
     flow: np.ndarray = tvl1_gpu(case.frames, case.params, "cpu").numpy()
     return flow
 
@@ -112,6 +111,54 @@ def streamed() -> Iterator[tuple[str, np.ndarray]]:
         yield f"stream {key}", np.zeros(0) if flow is None else flow
 
 
+class Recording:
+    """Stands for torch.cuda.CUDAGraph: what is started while it listens is done at `replay`, not before."""
+
+    made: ClassVar[list[Recording]] = []
+
+    def capture_begin(self, capture_error_mode: str) -> None:
+        from vpipe.flow import gpu_kernels
+
+        self.launches: list[tuple[Any, Any, Any]] = []
+        self.kernel, gpu_kernels.iterate = gpu_kernels.iterate, self
+        self.made.append(self)
+
+    def __getitem__(self, grid: Any) -> Callable[..., None]:
+        return lambda *args, **kwargs: self.launches.append((grid, args, kwargs))
+
+    def capture_end(self) -> None:
+        from vpipe.flow import gpu_kernels
+
+        gpu_kernels.iterate = self.kernel
+
+    def replay(self) -> None:
+        for grid, args, kwargs in self.launches:
+            self.kernel[grid](*args, **kwargs)
+
+
+class Moment:
+    """Stands for torch.cuda.Event, on a device that is never behind."""
+
+    def record(self) -> None: ...
+
+    def synchronize(self) -> None: ...
+
+
+def replayed(case: Case) -> np.ndarray:
+    """The flow where iterations are recorded and the host looks a piece late, as on a GPU."""
+    import torch
+
+    from vpipe.flow.gpu import engine_for
+
+    height, width = case.frames.shape[1:]
+    solver = engine_for(height, width, case.params, "cpu").solver
+    solver._on_gpu, solver._looks = True, [Moment(), Moment()]  # type: ignore[list-item]
+    torch.cuda.CUDAGraph = Recording  # type: ignore[misc, assignment]
+    flow = interpreted(case)
+    assert Recording.made, "nothing was recorded"
+    return flow
+
+
 def main() -> None:
     assert os.environ.get("TRITON_INTERPRET") == "1", "set TRITON_INTERPRET=1: there is no GPU to compile for"
     results = {name: interpreted(case) for name, case in cases().items()}
@@ -119,6 +166,7 @@ def main() -> None:
     black = np.zeros_like(frame)
     still = Case(np.concatenate([frame, frame[1:], black]), FlowParams.preset("accurate", **FEW))
     results["still"] = interpreted(still)[[0, 1, 3]]
+    results["replayed"] = replayed(cases()["parity, batches"])
     np.savez(sys.argv[1], **results, **dict(streamed()))
 
 

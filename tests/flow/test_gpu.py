@@ -92,6 +92,13 @@ def test_a_picture_that_stands_still_has_no_flow(interpreted: dict[str, np.ndarr
 
 
 @needs_triton
+def test_recorded_iterations_and_a_host_that_looks_late_change_nothing(
+    interpreted: dict[str, np.ndarray],
+) -> None:
+    assert (interpreted["replayed"] == interpreted["parity, batches"]).all()
+
+
+@needs_triton
 def test_stream_keeps_the_order_and_shares_pictures(interpreted: dict[str, np.ndarray]) -> None:
     frames, params = moving(18, 18, 5), FlowParams.preset("fast", **FEW, median=1)
     keys = [name for name in interpreted if name.startswith("stream")]

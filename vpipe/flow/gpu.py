@@ -28,7 +28,8 @@ from vpipe.flow import gpu_pictures as pictures
 from vpipe.flow.batch import QUEUE_PAIRS
 from vpipe.flow.gpu_level import Batch, LevelSolver, Scale, tiles
 from vpipe.flow.gpu_planes import TILE
-from vpipe.flow.inputs import MIN_SIDE_PX, checked_pair
+from vpipe.flow.inputs import checked_pair
+from vpipe.flow.levels import blur_sigma, level_sizes
 from vpipe.flow.params import FlowParams
 
 # What the interpreter takes for an L2 cache: small enough that small pictures make several batches.
@@ -81,10 +82,10 @@ class Engine:
 
     def __init__(self, height: int, width: int, params: FlowParams, device: torch.device) -> None:
         self.params, self.device = params, device
-        sizes = _sizes(height, width, params)
+        sizes = level_sizes(height, width, params)
         self.queue_pairs = _queue_pairs(sizes, device)
         l2_bytes = _l2_bytes(device)
-        self.scales = [_cut(width, height, self.queue_pairs, l2_bytes) for width, height in sizes]
+        self.scales = [_cut(height, width, self.queue_pairs, l2_bytes) for height, width in sizes]
         self.solver = LevelSolver(self.scales, params, device)
         self._blur = torch.from_numpy(_blur(params)).to(device)
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
@@ -179,18 +180,7 @@ def _trusted(params: FlowParams, noise: Tensor) -> Tensor:
     return params.lambda_ / (1 + ratio.clamp(max=1e6) ** 2)
 
 
-def _sizes(height: int, width: int, params: FlowParams) -> list[tuple[int, int]]:
-    """(width, height) of every level, finest first."""
-    sizes = [(width, height)]
-    while len(sizes) < params.scales and min(sizes[-1]) >= MIN_SIDE_PX:
-        width, height = (round(n * params.scale_step) for n in sizes[-1])
-        if min(width, height) < MIN_SIDE_PX:
-            break
-        sizes.append((width, height))
-    return sizes
-
-
-def _cut(width: int, height: int, pairs: int, l2_bytes: int) -> Scale:
+def _cut(height: int, width: int, pairs: int, l2_bytes: int) -> Scale:
     """Batches of one size, as large as the L2 cache takes."""
     fit = max(1, l2_bytes // (Scale(width, height, 1).slot * torch.float32.itemsize))
     return Scale(width, height, math.ceil(pairs / math.ceil(pairs / fit)))
@@ -203,10 +193,13 @@ def _l2_bytes(device: torch.device) -> int:
 
 
 def _queue_pairs(sizes: Sequence[tuple[int, int]], device: torch.device) -> int:
-    """64, or fewer where their pyramids and flows would take more than half of the memory that is free."""
+    """64, or fewer where the pyramids and flows of so many would take more than half of the free memory.
+
+    sizes: (height, width) of the levels.
+    """
     if device.type != "cuda":
         return QUEUE_PAIRS
-    pixels = sum((width + 2) * (height + 2) for width, height in sizes)
+    pixels = sum((width + 2) * (height + 2) for height, width in sizes)
     # A pair: one more frame, as a plane and three of texture, and two planes of flow.
     pair_bytes = 6 * pixels * torch.float32.itemsize
     free, _ = torch.cuda.mem_get_info(device)
@@ -215,7 +208,7 @@ def _queue_pairs(sizes: Sequence[tuple[int, int]], device: torch.device) -> int:
 
 def _blur(params: FlowParams) -> npt.NDArray[np.float32]:
     """The taps of the blur before each reduction, as many as OpenCV chooses for float pictures."""
-    sigma = params.pyramid_blur * math.sqrt(1 / params.scale_step**2 - 1)
+    sigma = blur_sigma(params)
     if sigma == 0:
         return np.ones(1, np.float32)
     return np.asarray(cv2.getGaussianKernel(round(8 * sigma + 1) | 1, sigma, cv2.CV_32F).ravel(), np.float32)
