@@ -64,3 +64,20 @@ def test_fuse_writes_a_model_of_both(here: InProcess, tmp_path: Path) -> None:
     )
     assert wrong.returncode == 2
     assert "--weights 1,x" in wrong.stderr
+
+
+def test_verify_compares_with_the_reference(here: InProcess, tmp_path: Path) -> None:
+    fixture = Path(__file__).parents[1] / "models" / "fixtures" / "tsn_r50_mmaction2.json"
+    finished = here("models", "verify", "--fixture", str(fixture))
+    assert finished.returncode == 0, finished.stderr
+    assert "tsn_r50_mmaction2  max |difference|" in finished.stdout
+    document = json.loads(fixture.read_text())
+    document["outputs"]["logits"][3] += 2e-4
+    (tmp_path / "wrong.json").write_text(json.dumps(document))
+    finished = here("models", "verify", "--fixture", "wrong.json")
+    assert finished.returncode == 1
+    assert "FAILED" in finished.stdout
+    (tmp_path / "none.json").write_text("{}")
+    finished = here("models", "verify", "--fixture", "none.json")
+    assert finished.returncode == 2
+    assert "[bad_fixture]" in finished.stderr

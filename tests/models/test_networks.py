@@ -1,5 +1,7 @@
 """The shift against its definition, networks against what they can and cannot see."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -26,14 +28,35 @@ def test_temporal_shift_and_its_gradient() -> None:
     assert torch.autograd.gradcheck(lambda value: temporal_shift(value, 4), (x,))
 
 
+SMALL_RESNET = {"classes": 5, "segments": 4, "blocks": [1, 1, 1, 1], "width": 16}
+TINY: dict[str, dict[str, Any]] = {  # every architecture, built small
+    "tsn": {"classes": 5, "frames": 4, "widths": [8, 8, 16]},
+    "tsm-diff": {"classes": 5, "frames": 4, "widths": [8, 8, 16]},
+    "tsn-resnet": SMALL_RESNET,
+    "tsm": SMALL_RESNET | {"non_local": [[], [0], [], []]},
+    "tanet": SMALL_RESNET,
+    "stm": SMALL_RESNET,
+    "tea": SMALL_RESNET | {"width": 32},
+    "tdn": SMALL_RESNET,
+    "vgg16": {"classes": 5, "segments": 4, "width": 8, "hidden": 16, "side": 1},
+}
+FRAMES = {"tdn": 20}  # of a clip, where it is not 4
+SIDES = {"tdn": 64}  # px, where it is not 32
+
+
 def tiny(name: str) -> torch.nn.Module:
     torch.manual_seed(0)
-    return build(name, {"classes": 5, "frames": 4, "widths": [8, 8, 16]}).eval()
+    return build(name, TINY[name]).eval()
 
 
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))
 def test_shape(name: str) -> None:
-    assert tiny(name)(torch.randn(2, 4, 3, 32, 32)).shape == (2, 5)
+    side = SIDES.get(name, 32)
+    clip = torch.randn(2, FRAMES.get(name, 4), 3, side, side)
+    with torch.inference_mode():
+        logits = tiny(name)(clip)
+    assert logits.shape == (2, 5)
+    assert logits.isfinite().all()
 
 
 def test_tsn_cannot_see_the_order_of_frames_and_the_shift_network_can() -> None:

@@ -1,4 +1,4 @@
-"""`vpipe models list|info|fuse`: which models there are, what is in a weight file, two files as one."""
+"""`vpipe models list|info|fuse|verify`: which models there are, what is in a file, two files as one."""
 
 from __future__ import annotations
 
@@ -76,6 +76,24 @@ def fuse(
         raise UsageError("bad_output", f"{output}: a weight file is named *.safetensors")
     fuse_models([load_model(model) for model in models], numbers, name or output.stem, output)
     write_stdout(f"{output}\n")
+
+
+@app.command()
+def verify(
+    fixtures: Annotated[
+        list[Path], typer.Option("--fixture", metavar="JSON", help="A parity fixture; may be given again.")
+    ],
+) -> None:
+    """Compare the importer and our networks with the reference's logits: exit 0 where they agree to 1e-4."""
+    from vpipe.models.importer.parity import TOLERANCE, check_fixture  # here: torch takes a second
+
+    good = True
+    for path in fixtures:
+        found = check_fixture(path)
+        good = good and found.holds
+        verdict = "ok" if found.holds else f"FAILED, above {TOLERANCE:g}"
+        write_stdout(f"{found.name}  max |difference| {found.difference:.2e}  {verdict}  ({found.layout})\n")
+    raise typer.Exit(0 if good else 1)
 
 
 def _plainly(value: Any) -> str:

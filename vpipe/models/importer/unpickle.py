@@ -142,7 +142,7 @@ def _from_type(function: object, kind: object, args: object, *rest: object) -> o
     """Stands for torch._tensor._rebuild_from_type_v2: what the inner rebuilder gives."""
     if function not in (_tensor, _tensor_v3, _parameter):
         raise pickle.UnpicklingError("a tensor that is rebuilt by a foreign function")
-    return function(*_sequence(args))  # type: ignore[operator]
+    return function(*_sequence(args))
 
 
 def _ordered(pairs: object = ()) -> dict[object, object]:
@@ -181,11 +181,15 @@ _REAL: dict[tuple[str, str], Any] = {
 }
 
 
+# Typed loosely, because the type stubs leave out its methods.
+_InPython: Any = pickle._Unpickler
+
+
 # The unpickler written in Python, because the one in C reserves memory by numbers that the pickle gives.
-class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
+class _Unpickler(_InPython):
     """Knows `_REAL` and nothing else."""
 
-    dispatch: ClassVar[dict[int, Callable[..., None]]] = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: ClassVar[dict[int, Callable[..., None]]] = dict(_InPython.dispatch)
     # torch writes none of these, and they reserve memory, hash what they are given or reach a registry.
     for _opcode in (
         pickle.BYTEARRAY8, pickle.NEXT_BUFFER, pickle.EXT1, pickle.EXT2, pickle.EXT4,

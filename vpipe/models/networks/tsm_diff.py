@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vpipe.models.blocks import small_backbone
+from vpipe.models.registry import register
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class TSMDiffDims:
     gain: float = 4.0  # of the grey-level differences, which are small beside the picture
 
 
+@register("tsm-diff")
 class TSMDiff(nn.Module):
     """(N, T, 3, H, W) normalised RGB frames -> (N, classes) logits."""
 

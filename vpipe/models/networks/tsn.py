@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vpipe.models.blocks import small_backbone
+from vpipe.models.registry import register
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class TSNDims:
     compress: bool = False  # asinh(2 x) of the input: flows span four orders of magnitude
 
 
+@register("tsn")
 class TSN(nn.Module):
     """(N, T, C, H, W) normalised inputs -> (N, classes) logits."""
 

@@ -1,0 +1,131 @@
+"""Our networks against the references' logits, through files as the references write them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vpipe.errors import UsageError
+from vpipe.models.importer.checkpoint import Checkpoint, read_checkpoint
+from vpipe.models.importer.layout import Choices
+from vpipe.models.importer.parity import check_fixture, filled, made_input
+from vpipe.models.importer.recognise import recognise
+from vpipe.models.layers import ConvBN
+from vpipe.models.registry import build
+
+FIXTURES = sorted((Path(__file__).parent / "fixtures").glob("*.json"))
+QUICK = ("tsm_r50_nl_8f", "tea_r50_16f", "tdn_r50_8f")  # of the ordinary suite
+
+
+def test_the_rule_gives_the_same_numbers_here() -> None:
+    """The self-check of the fixtures' README."""
+    weight = filled("conv1.weight", (64, 3, 7, 7), "float32", 1.0).ravel()
+    assert weight[:2] == pytest.approx([-0.06683667, -0.077751786])
+    variance = filled("bn1.running_var", (64,), "float32", 1.0)
+    assert variance[:2] == pytest.approx([0.80135465, 1.1007897])
+    picture = made_input((1, 24, 64, 64), 16, "input0").ravel()
+    assert picture[:2] == pytest.approx([-1.3612235, -0.7837809])
+    assert picture.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, id=p.stem, marks=() if p.stem in QUICK else pytest.mark.slow) for p in FIXTURES],
+)
+def test_logits_are_the_references(path: Path) -> None:
+    found = check_fixture(path)
+    assert found.difference <= 2e-5, found
+
+
+@pytest.mark.slow
+def test_every_fixture(shared_dir: Path) -> None:
+    differences = {
+        path.stem: check_fixture(path).difference
+        for path in sorted((shared_dir / "fixtures" / "models").glob("*.json"))
+    }
+    assert max(differences.values()) <= 1e-4, differences
+
+
+def checkpoint(name: str, drop: str = "") -> Checkpoint:
+    """The keys and shapes of a fixture; the weights are zeros."""
+    fixture = json.loads((Path(__file__).parent / "fixtures" / f"{name}.json").read_text())
+    tensors = {
+        key: torch.zeros(shape, dtype=getattr(torch, dtype))
+        for key, shape, dtype in fixture["state_dict"]
+        if not drop or drop not in key
+    }
+    return Checkpoint(Path(f"{name}.pth"), tensors, ())
+
+
+def test_missing_and_unexpected_keys_are_named() -> None:
+    with pytest.raises(UsageError, match=r"missing: backbone\.layer3\.2\.conv2\.bn\.bias$") as caught:
+        recognise(checkpoint("tsm_r50_8f", drop="layer3.2.bn2.bias"), Choices())
+    assert caught.value.code == "missing_keys"
+    more = checkpoint("tsm_r50_8f")
+    more.tensors["base_model.layer9.weight"] = torch.zeros(1)
+    with pytest.raises(UsageError, match=r"backbone\.layer9\.weight") as caught:
+        recognise(more, Choices())
+    assert caught.value.code == "unexpected_keys"
+    wrong = checkpoint("tsm_r50_8f")
+    wrong.tensors["base_model.layer1.0.conv2.weight"] = torch.zeros(64, 64, 5, 5)
+    with pytest.raises(UsageError, match=r"\(64, 64, 5, 5\), not \(64, 64, 3, 3\)"):
+        recognise(wrong, Choices())
+
+
+def test_dead_weight_is_named_and_dropped() -> None:
+    notes = recognise(checkpoint("tdn_r50_8f"), Choices()).notes
+    assert any("base_model.conv1_temp.weight" in note for note in notes)
+
+
+def test_old_files_without_batch_counters() -> None:
+    mapped = recognise(checkpoint("tsm_r50_8f", drop="num_batches_tracked"), Choices())
+    assert any("num_batches_tracked" in note for note in mapped.notes)
+    assert int(mapped.state["backbone.conv1.bn.num_batches_tracked"]) == 0
+
+
+def test_what_the_keys_do_not_tell() -> None:
+    """TDN's mixing by the number of segments; TANet's segments are in its weights."""
+    assert recognise(checkpoint("tdn_r50_8f"), Choices()).hyper["alpha"] == 0.5
+    assert recognise(checkpoint("tdn_r50_8f"), Choices(segments=16)).hyper["alpha"] == 0.75
+    assert recognise(checkpoint("tdn_r50_8f"), Choices(alpha=0.3)).hyper["alpha"] == 0.3
+    assert recognise(checkpoint("tanet_r50_16f"), Choices()).hyper["segments"] == 16
+    with pytest.raises(UsageError, match="weights are for 16"):
+        recognise(checkpoint("tanet_r50_16f"), Choices(segments=8))
+
+
+def test_foreign_keys_and_wrong_architecture() -> None:
+    with pytest.raises(UsageError, match="no layout"):
+        recognise(Checkpoint(Path("a.pth"), {"a.weight": torch.zeros(1)}, ()), Choices())
+    with pytest.raises(UsageError, match=r"no layout of tdn; leave --arch out"):
+        recognise(checkpoint("tsm_r50_8f"), Choices(), "tdn")
+    with pytest.raises(UsageError, match="importable are"):
+        recognise(checkpoint("tsm_r50_8f"), Choices(), "tsp")
+
+
+def test_wrappers_round_the_keys(tmp_path: Path) -> None:
+    plain = {"backbone.conv1.weight": torch.ones(2), "cls_head.fc_cls.weight": torch.ones(3)}
+    for prefix in ("module.", "model.", "module.model."):
+        for container in ("model_state", "state_dict"):
+            torch.save({container: {prefix + k: v for k, v in plain.items()}}, tmp_path / "a.pth")
+            assert list(read_checkpoint(tmp_path / "a.pth").tensors) == list(plain)
+
+
+def test_folding_changes_nothing_but_the_rounding() -> None:
+    torch.manual_seed(0)
+    network = build("tea", {"classes": 5, "segments": 4, "blocks": [1, 1, 1, 1], "width": 32}).eval()
+    for name, buffer in network.named_buffers():
+        if name.endswith("running_mean"):
+            buffer.uniform_(-0.1, 0.1)
+        elif name.endswith("running_var"):
+            buffer.uniform_(0.01, 0.1)
+    clip = torch.randn(1, 4, 3, 64, 64)
+    with torch.inference_mode():
+        before = network(clip)
+        for module in network.modules():
+            if isinstance(module, ConvBN):
+                module.fold()
+        after = network(clip)
+    assert not torch.equal(before, after)
+    assert torch.allclose(before, after, atol=1e-4)

@@ -1,0 +1,98 @@
+"""What a layout is: how one repository names the weights of an architecture, and how we name them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from vpipe.errors import UsageError
+
+State = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the keys of a checkpoint cannot tell; None: the layout's convention."""
+
+    segments: int | None = None
+    alpha: float | None = None
+    beta: float | None = None
+    share: int | None = None  # TSM's shift_div
+    temporal_pool: bool = False
+    sampling: str | None = None
+    slow_frames: int | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A repository's naming of an architecture.
+
+    `mark` and `absent` are searched for in the keys: the layout fits where a key has the first and none has
+    the second. `renames` are applied in order to every key and give ours. `dead` are weights that the
+    reference's forward pass does not use. `hyper` reads hyper-parameters from the renamed state and from the
+    keys as they were.
+    """
+
+    name: str
+    architecture: str
+    mark: str
+    renames: tuple[tuple[str, str], ...]
+    hyper: Callable[[State, list[str], Choices], dict[str, Any]]
+    inputs: str  # the convention of its pictures, in importer.inputs
+    absent: str | None = None
+    dead: tuple[str, ...] = ()
+    _rules: tuple[tuple[re.Pattern[str], str], ...] = field(init=False, repr=False, default=())
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_rules", tuple((re.compile(a), b) for a, b in self.renames))
+
+    def fits(self, keys: list[str]) -> bool:
+        has = any(re.search(self.mark, key) for key in keys)
+        return has and not (self.absent and any(re.search(self.absent, key) for key in keys))
+
+    def renamed(self, tensors: State) -> tuple[dict[str, Tensor], list[str]]:
+        """(our keys with their tensors, the dead ones left out).
+
+        Raises UsageError where two keys would become one.
+        """
+        state: dict[str, Tensor] = {}
+        dropped = []
+        for key, tensor in tensors.items():
+            if any(re.search(pattern, key) for pattern in self.dead):
+                dropped.append(key)
+                continue
+            ours = key
+            for rule, to in self._rules:
+                ours = rule.sub(to, ours)
+            if ours in state:
+                raise UsageError("bad_checkpoint", f"two of its keys mean {ours}; '{key}' is one of them")
+            state[ours] = tensor
+        return state, dropped
+
+
+def count_blocks(state: State, prefix: str) -> int:
+    """How many blocks follow `prefix`, as in `backbone.layer1.` and then 0, 1, 2."""
+    pattern = re.compile(re.escape(prefix) + r"(\d+)\.")
+    return len({match[1] for key in state if (match := pattern.match(key))})
+
+
+def shape(state: State, key: str) -> tuple[int, ...]:
+    """The shape of a weight. Raises UsageError where it is missing."""
+    if key not in state:
+        raise UsageError("missing_keys", f"the checkpoint has no weight for {key}")
+    return tuple(state[key].shape)
+
+
+def stacked(channels: int) -> tuple[int, int]:
+    """(channels of a frame, frames in a stack) of a first convolution: 3 is RGB, an even number flow."""
+    if channels == 3:
+        return 3, 1
+    if channels % 2 == 0:
+        return 2, channels // 2
+    raise UsageError(
+        "unknown_layout", f"its first convolution takes {channels} channels: neither RGB nor flow"
+    )

@@ -1,0 +1,88 @@
+"""From the keys of a checkpoint to a network of ours that holds its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vpipe.errors import UsageError
+from vpipe.models.importer import layouts_2d
+from vpipe.models.importer.checkpoint import Checkpoint
+from vpipe.models.importer.layout import Choices, Layout
+from vpipe.models.registry import build
+
+LAYOUTS: tuple[Layout, ...] = layouts_2d.LAYOUTS
+_NAMED = 12  # keys that an error message lists
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """A checkpoint understood."""
+
+    layout: Layout
+    hyper: dict[str, Any]
+    state: dict[str, Tensor]  # by our keys, complete
+    notes: tuple[str, ...]
+
+
+def recognise(checkpoint: Checkpoint, choices: Choices, architecture: str | None = None) -> Mapped:
+    """Finds the layout, maps every key and reads the hyper-parameters.
+
+    Raises UsageError: `unknown_layout`, `missing_keys`, `unexpected_keys`, `bad_shapes`.
+    """
+    layout = _layout(checkpoint, architecture)
+    try:
+        state, dropped = layout.renamed(checkpoint.tensors)
+        hyper = layout.hyper(state, list(checkpoint.tensors), choices)
+        with torch.device("meta"):  # names and shapes only: nothing is allocated from what a file says
+            wanted = build(layout.architecture, hyper).state_dict()
+    except UsageError as error:
+        raise UsageError(error.code, f"{checkpoint.path}: {layout.name}: {error.message}") from None
+    notes = [*checkpoint.notes]
+    if dropped:
+        notes.append(f"dropped, the reference does not use them: {', '.join(dropped)}")
+    counters = [
+        key for key in wanted if key.endswith(".num_batches_tracked") and key not in state
+    ]  # files from before PyTorch 0.4
+    if counters:
+        state.update((key, torch.tensor(0)) for key in counters)
+        notes.append(f"{len(counters)} num_batches_tracked were missing and are 0")
+    where = f"{checkpoint.path}: {layout.name}"
+    _complain("missing_keys", f"{where}: weights are missing", sorted(set(wanted) - set(state)))
+    _complain(
+        "unexpected_keys", f"{where}: weights that no layer of it takes", sorted(set(state) - set(wanted))
+    )
+    wrong = [
+        f"{key} {tuple(state[key].shape)}, not {tuple(wanted[key].shape)}"
+        for key in wanted
+        if state[key].shape != wanted[key].shape
+    ]
+    _complain("bad_shapes", f"{where}: weights of another shape", wrong)
+    return Mapped(layout, hyper, state, tuple(notes))
+
+
+def _layout(checkpoint: Checkpoint, architecture: str | None) -> Layout:
+    keys = list(checkpoint.tensors)
+    possible = [layout for layout in LAYOUTS if architecture in (None, layout.architecture)]
+    if not possible:
+        known = ", ".join(sorted({layout.architecture for layout in LAYOUTS}))
+        raise UsageError("unknown_architecture", f"--arch {architecture}: importable are {known}")
+    for layout in possible:
+        if layout.fits(keys):
+            return layout
+    hint = "" if architecture is None else f" of {architecture}; leave --arch out"
+    raise UsageError(
+        "unknown_layout",
+        f"{checkpoint.path}: its keys ({', '.join(keys[:3])}, ...) are those of no layout{hint}; "
+        "known are: " + "; ".join(layout.name for layout in possible),
+    )
+
+
+def _complain(code: str, what: str, keys: Sequence[str]) -> None:
+    if keys:
+        more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
+        raise UsageError(code, f"{what}: {', '.join(keys[:_NAMED])}{more}")

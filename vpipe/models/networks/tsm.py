@@ -1,0 +1,114 @@
+"""TSM: a 2-D residual network whose residual branches see channels of the frames before and after.
+
+Lin, Gan and Han, "TSM: Temporal Shift Module for Efficient Video Understanding", 2019, sections 3 and 4; with
+the non-local blocks of Wang et al. 2018 (section 3) and temporal pooling where a checkpoint has them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from vpipe.models.blocks import temporal_shift
+from vpipe.models.layers import ConvBN, FrameNetwork
+from vpipe.models.registry import register
+from vpipe.models.resnet import BasicBlock, Bottleneck, ResNet
+
+
+@dataclass(frozen=True)
+class TSMDims:
+    classes: int
+    segments: int = 8
+    channels: int = 3  # of one frame: 3 RGB, 2 flow
+    stack: int = 1  # frames or flows that are the channels of one input
+    blocks: tuple[int, ...] = (3, 4, 6, 3)
+    bottleneck: bool = True
+    width: int = 64
+    share: int = 8  # one of `share` parts of the channels goes each way
+    every: int = 1  # shift in every block, or in every second (the reference's ResNet-101)
+    whole_block: bool = False  # shift before the identity path too ("in-place shift", section 4.1)
+    non_local: tuple[tuple[int, ...], ...] = ((), (), (), ())  # for each stage: blocks followed by one
+    non_local_bias: bool = True  # of their last convolution
+    pool: str = "none"  # "max": half the frames from stage 2 on; "halves": see below
+
+
+class Shift(nn.Module):
+    """x (N*T, C, H, W): C / share channels from the next frame, as many from the one before."""
+
+    def __init__(self, frames: int, share: int) -> None:
+        super().__init__()
+        self.frames, self.share = frames, share
+
+    def forward(self, x: Tensor) -> Tensor:
+        return temporal_shift(x, self.frames, self.share)
+
+
+class NonLocal(nn.Module):
+    """Every place of the clip looks at every other (Wang et al. 2018, embedded Gaussian, equations 2 to 6).
+
+    x (N*T, C, H, W) -> the same shape. Keys and values are taken at half resolution.
+    """
+
+    def __init__(self, channels: int, frames: int, bias: bool) -> None:
+        super().__init__()
+        self.frames, inner = frames, channels // 2
+        self.theta, self.phi, self.g = (nn.Conv3d(channels, inner, 1) for _ in range(3))
+        self.out = ConvBN(inner, channels, (1, 1, 1), bias=bias, relu=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        clip = x.unflatten(0, (-1, self.frames)).transpose(1, 2)  # N, C, T, H, W
+        query = self.theta(clip).flatten(2)
+        key, value = (
+            nn.functional.max_pool3d(part(clip), (1, 2, 2)).flatten(2) for part in (self.phi, self.g)
+        )
+        attention = (query.transpose(1, 2) @ key).softmax(-1)
+        seen = (value @ attention.transpose(1, 2)).view(len(clip), -1, *clip.shape[2:])
+        return (self.out(seen) + clip).transpose(1, 2).flatten(0, 1)
+
+
+class TemporalPool(nn.Module):
+    """Half the frames: the maximum of three, at every second one. (N*T, C, H, W) -> (N*T/2, C, H, W)."""
+
+    def __init__(self, frames: int) -> None:
+        super().__init__()
+        self.frames = frames
+
+    def forward(self, x: Tensor) -> Tensor:
+        clip = x.unflatten(0, (-1, self.frames)).transpose(1, 2)
+        pooled = nn.functional.max_pool3d(clip, (3, 1, 1), (2, 1, 1), (1, 0, 0))
+        return pooled.transpose(1, 2).flatten(0, 1)
+
+
+@register("tsm")
+class TSM(FrameNetwork):
+    """(N, segments * stack, C, H, W) normalised inputs -> (N, classes) logits."""
+
+    def __init__(self, dims: TSMDims) -> None:
+        super().__init__()
+        if dims.pool not in ("none", "max", "halves"):
+            raise ValueError(f"pool is none, max or halves, not {dims.pool!r}")
+        if min(dims.segments, dims.share, dims.every) < 1:
+            raise ValueError("segments, share and every are at least 1")
+        self.segments = dims.segments
+        kind = Bottleneck if dims.bottleneck else BasicBlock
+
+        def block(inputs: int, planes: int, stride: int, stage: int, place: int) -> nn.Module:
+            # "halves" is what the reference's network class does when its separate pooling step is left out:
+            # frames stay, and from stage 2 on the two halves of the clip do not see each other.
+            frames = dims.segments if dims.pool == "none" or not stage else dims.segments // 2
+            shift = None if place % dims.every else Shift(frames, dims.share)
+            layers: list[nn.Module] = []
+            if dims.whole_block and shift:
+                layers.append(shift)
+            layers.append(kind(inputs, planes, stride, enter=None if dims.whole_block else shift))
+            if place in dims.non_local[stage]:
+                layers.append(NonLocal(planes * kind.expansion, frames, dims.non_local_bias))
+            return layers[0] if len(layers) == 1 else nn.Sequential(*layers)
+
+        self.backbone = ResNet(
+            dims.channels * dims.stack, dims.blocks, dims.width, block, expansion=kind.expansion
+        )
+        if dims.pool == "max":
+            self.backbone.layer1.append(TemporalPool(dims.segments))
+        self.fc = nn.Linear(self.backbone.outputs, dims.classes)
