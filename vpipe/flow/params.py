@@ -59,7 +59,7 @@ _PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "tvl1": {
         "parity": _PARITY,
         "accurate": _PARITY | _DEEP,
-        "fast": _PARITY | _DEEP | {"scale_step": 0.65, "inner_iterations": 15, "noise": 1.6},
+        "fast": _PARITY | _DEEP | {"scale_step": 0.65, "inner_iterations": 20, "noise": 1.6},
     },
     "opencv-tvl1": {
         "parity": _PARITY,
