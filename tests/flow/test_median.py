@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vpipe.flow.median_kernel import median5, scratch_length
+from vpipe.flow.median_kernel import median3, median5, scratch_length
 from vpipe.flow.simd import LANES
 
 SIZES = [
@@ -104,3 +104,17 @@ def test_zero_one_principle(first: int) -> None:
         patterns = np.unique(columns.T @ 2 ** np.arange(5))
         assert len(patterns) == 32
         assert np.array_equal(in_place(columns)[2, 2:-2], sums > 12)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 3), (16, 16), (17, 31), (24, 33), (33, 65)])
+def test_three_by_three_equals_opencv(height: int, width: int) -> None:
+    rng = np.random.default_rng(height * width)
+    for plane in (rng.normal(0, 3, (height, width)), rng.integers(0, 3, (height, width))):
+        plane = plane.astype(np.float32)
+        row = 16 + width + 32
+        room = np.zeros(height * row + 32, np.float32)
+        rows = room[: height * row].reshape(height, row)
+        rows[:, 16 : 16 + width] = plane
+        median3(room, 16, row, width, height, np.zeros(scratch_length(width), np.float32))
+        assert np.array_equal(rows[:, 16 : 16 + width], cv2.medianBlur(plane, 3))
+        assert not rows[:, :16].any()

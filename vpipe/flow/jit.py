@@ -18,6 +18,16 @@ from numba.core import config as _config
 # Set from the environment at run time, so that type checkers do not know its fields.
 config: Any = _config
 
+# Files that kernels of other files call into.
+_SHARED = (
+    "jit.py",
+    "simd.py",
+    "median_kernel.py",
+    "tvl1_planes.py",
+    "tvl1_iterations.py",
+    "tvl1_pictures.py",
+)
+
 log = logging.getLogger(__name__)
 
 
@@ -25,11 +35,11 @@ log = logging.getLogger(__name__)
 def cache_folder() -> Path | None:
     """Where compiled kernels are kept, or None where no such folder can be written.
 
-    Numba sees an edit of a kernel's own file, not of what it imports: this file, the vectors and the
-    layout. So the folder's name holds a digest of them.
+    Numba sees an edit of a kernel's own file, not of what it imports. So the folder's name holds a digest of
+    all that is shared.
     """
     digest = hashlib.sha256()
-    for source in ("jit.py", "simd.py", "tvl1_planes.py"):
+    for source in _SHARED:
         digest.update(Path(__file__).with_name(source).read_bytes())
     folder = platformdirs.user_cache_path("vpipe") / "kernels" / digest.hexdigest()[:16]
     try:

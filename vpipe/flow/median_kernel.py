@@ -225,3 +225,50 @@ def median5(planes, offset, row, width, height, scratch):
             store(planes, here + 2 * t, zip_low(left, right))
             if 2 * t + LANES < width:
                 store(planes, here + 2 * t + LANES, zip_high(left, right))
+
+
+@kernel()
+def median3(a, offset, row, width, height, scratch):
+    """As `median5`, of 3x3 pixels: the median of the columns' largest minimum, of the median of their
+    medians, and of their smallest maximum.
+    """
+    exact()
+    pitch = width + 2 * LANES
+    for y in range(2):  # scratch: the row above as it was, and this one, each with its ends repeated
+        _framed(a, offset, width, scratch, y * pitch)
+    for r in range(height):
+        above, here = (r % 2) * pitch, ((r + 1) % 2) * pitch
+        _framed(a, offset + r * row, width, scratch, here)
+        below = 2 * pitch
+        _framed(a, offset + min(r + 1, height - 1) * row, width, scratch, below)
+        for j in range(0, width, LANES):
+            i = LANES + j
+            low = middle = high = m0 = m1 = load(scratch, here + i)
+            for k in range(-1, 2):
+                x, y, z = (
+                    load(scratch, above + i + k),
+                    load(scratch, here + i + k),
+                    load(scratch, below + i + k),
+                )
+                x, y = minimum(x, y), maximum(x, y)
+                y, z = minimum(y, z), maximum(y, z)
+                x, y = minimum(x, y), maximum(x, y)
+                if k == -1:
+                    low, high, m0, m1 = x, z, y, y
+                elif k == 0:
+                    low, high = maximum(low, x), minimum(high, z)
+                    m0, m1 = minimum(m0, y), maximum(m1, y)
+                else:
+                    low, high = maximum(low, x), minimum(high, z)
+                    middle = maximum(m0, minimum(m1, y))
+            x, y = minimum(low, middle), maximum(low, middle)
+            store(a, offset + r * row + j, maximum(x, minimum(y, high)))
+
+
+@kernel(forceinline=True)
+def _framed(a, i, width, to, start):
+    """Copies a row of `a` with its first and last value repeated around it."""
+    for j in range(0, width, LANES):
+        store(to, start + LANES + j, load(a, i + j))
+    to[start + LANES - 1] = a[i]
+    store(to, start + LANES + width, splat(at(a, i + width - 1)))

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import math
 import threading
 import weakref
 from collections.abc import Iterable, Iterator
@@ -29,11 +28,13 @@ import numpy.typing as npt
 
 from vpipe.flow import tvl1_pictures as pictures
 from vpipe.flow import tvl1_planes as layout
-from vpipe.flow.inputs import MIN_SIDE_PX, checked_pair
-from vpipe.flow.median_kernel import median5, scratch_length
+from vpipe.flow.inputs import checked_pair
+from vpipe.flow.levels import blur_sigma, level_sizes
+from vpipe.flow.median_kernel import scratch_length
 from vpipe.flow.params import FlowParams
 from vpipe.flow.simd import LANES
-from vpipe.flow.tvl1_iterations import iterate
+from vpipe.flow.tvl1_iterations import MOST_PER_SWEEP
+from vpipe.flow.tvl1_level import solve_level
 
 Picture = npt.NDArray[Any]
 Plane = np.ndarray[Any, np.dtype[np.float32]]
@@ -87,13 +88,13 @@ class Pyramid:
     def __init__(self, picture: Picture, params: FlowParams) -> None:
         self.picture = picture
         self.noise = _noise(picture) if params.noise > 0 else 0.0
-        sizes = _sizes(picture.shape[0], picture.shape[1], params)
+        sizes = level_sizes(picture.shape[0], picture.shape[1], params)
         counts = [layout.texels_length(width, height) for height, width in sizes]
         memory = _memory(sum(counts))
         weakref.finalize(self, _spare.append, memory)
         self.levels: list[Level] = []
         plane: Any = picture.astype(np.float32)
-        sigma = params.pyramid_blur * math.sqrt(1 / params.scale_step**2 - 1)
+        sigma = blur_sigma(params)
         for number, ((height, width), count) in enumerate(zip(sizes, counts, strict=True)):
             if number > 0:
                 if sigma > 0:
@@ -110,17 +111,6 @@ class Pyramid:
             self.levels.append(Level(width, height, texels))
 
 
-def _sizes(height: int, width: int, params: FlowParams) -> list[tuple[int, int]]:
-    """(height, width) of each level, finest first: at most `scales`, none under 16 px."""
-    sizes = [(height, width)]
-    while len(sizes) < params.scales:
-        height, width = round(height * params.scale_step), round(width * params.scale_step)
-        if min(height, width) < MIN_SIDE_PX:
-            break
-        sizes.append((height, width))
-    return sizes
-
-
 def flow_between(first: Pyramid, second: Pyramid, params: FlowParams) -> Plane:
     """Flow between two pictures of one size. Same bits on any thread. See `tvl1`."""
     height, width = first.picture.shape
@@ -131,7 +121,7 @@ def flow_between(first: Pyramid, second: Pyramid, params: FlowParams) -> Plane:
     noise = (first.noise + second.noise) / 2
     for number in reversed(range(len(first.levels))):
         lambda_ = _trusted(params, noise * params.scale_step**number)
-        flow = _solve_level(first.levels[number], second.levels[number], flow, params, lambda_, space)
+        flow = _solve(first.levels[number], second.levels[number], flow, params, lambda_, space)
     assert flow is not None  # a pyramid has at least one level
     return np.ascontiguousarray(flow)
 
@@ -141,53 +131,29 @@ def _row(width: int, params: FlowParams) -> int:
     return layout.pitch_of(width) * (layout.WEIGHTED if params.edge > 0 else layout.PLAIN)
 
 
-def _solve_level(
+def _solve(
     a: Level, b: Level, coarser: Plane | None, params: FlowParams, lambda_: float, space: Plane
 ) -> Plane:
     """The flow of one level, a view (2, H, W) into `space`, from that of the next coarser one."""
     width, height = a.width, a.height
-    pitch = layout.pitch_of(width)
-    row = _row(width, params)
+    pitch, row = layout.pitch_of(width), _row(width, params)
     planes = space[: height * row + 2 * LANES]
     rows = planes[: height * row].reshape(height, row // pitch, pitch)
     flow = rows[:, : layout.V + 1, LANES : LANES + width].transpose(1, 0, 2)
-    start = (
-        np.zeros((2, height, width), np.float32)
-        if coarser is None
-        else [cv2.resize(c, (width, height), interpolation=cv2.INTER_LINEAR) for c in coarser.copy()]
-    )
-    np.multiply(start, np.float32(1 / params.scale_step), out=flow)
-    rows[:, layout.P11 : layout.P22 + 1] = 0
-    if params.edge > 0:
-        pictures.edge_weights(a.texels, width, height, params.edge, planes, pitch)
-    line = _scratch("line", layout.line_length(width))
-    for _ in range(params.warps):
-        pictures.linearise(
-            a.texels, b.texels, width, height, np.float32(params.blend), params.zero_outside == 1,
-            planes, pitch, row // pitch, line,
-        )  # fmt: skip
-        _iterate(flow, planes, width, height, pitch, lambda_, params)
+    if coarser is None:
+        flow[:] = 0
+    else:
+        start = [cv2.resize(c, (width, height), interpolation=cv2.INTER_LINEAR) for c in coarser.copy()]
+        np.multiply(start, np.float32(1 / params.scale_step), out=flow)
+    f = np.float32
+    solve_level(
+        a.texels, b.texels, width, height, f(params.blend), params.zero_outside == 1, params.edge,
+        params.warps, params.outer_iterations, params.inner_iterations, f(lambda_ * params.theta),
+        f(params.theta), f(params.tau / params.theta), params.epsilon**2 * width * height, params.median,
+        params.median_after == 1, planes, pitch, _scratch("line", layout.line_length(width)),
+        _scratch("median", scratch_length(width)), _scratch("errors", MOST_PER_SWEEP),
+    )  # fmt: skip
     return flow
-
-
-def _iterate(
-    flow: Plane, planes: Plane, width: int, height: int, pitch: int, lambda_: float, params: FlowParams
-) -> None:
-    """The iterations of one warp: blocks of `inner_iterations`, a median before each or after all."""
-    limit = params.epsilon**2 * width * height
-    change = math.inf
-    for _ in range(params.outer_iterations):
-        if change <= limit:
-            break
-        if not params.median_after:
-            _median(planes, flow, width, height, pitch, params)
-        change = iterate(
-            planes, width, height, pitch,
-            np.float32(lambda_ * params.theta), np.float32(params.theta),
-            np.float32(params.tau / params.theta), params.inner_iterations, limit, params.edge > 0,
-        )  # fmt: skip
-    if params.median_after:
-        _median(planes, flow, width, height, pitch, params)
 
 
 def _noise(picture: Picture) -> float:
@@ -206,17 +172,6 @@ def _trusted(params: FlowParams, noise: float) -> float:
     if noise == 0:
         return params.lambda_
     return params.lambda_ / (1 + min(noise / params.noise, 1e6) ** 2)
-
-
-def _median(planes: Plane, flow: Plane, width: int, height: int, pitch: int, params: FlowParams) -> None:
-    size, row = params.median, _row(width, params)
-    if size == 5:
-        scratch = _scratch("median", scratch_length(width))
-        for plane in (layout.U, layout.V):
-            median5(planes, LANES + plane * pitch, row, width, height, scratch)
-    elif size == 3:
-        for values in flow:
-            values[:] = cv2.medianBlur(values, 3)
 
 
 def _aligned(count: int) -> Plane:

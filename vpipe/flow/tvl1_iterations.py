@@ -239,26 +239,28 @@ def _pad(a, width, height, s, row):
         _repeat_last(a, LANES + r * row, s, width)
 
 
-_SWEEPS = {weighted: _sweep(weighted, False) for weighted in (False, True)}
-_UNTIL = {weighted: _until(weighted) for weighted in (False, True)}
+_fixed_plain, _fixed_weighted = _sweep(False, False), _sweep(True, False)
+_until_plain, _until_weighted = _until(False), _until(True)
 # The most iterations one sweep carries: beyond this the rows in flight outgrow the cache of one core.
 MOST_PER_SWEEP = 15
 
 
-def iterate(
-    planes: Any, width: int, height: int, pitch: int, step: Any, theta: Any, tau: Any, count: int,
-    limit: float, weighted: bool,
-) -> float:  # fmt: skip
+@kernel()
+def iterate(a, width, height, s, weighted, step, theta, tau, count, limit, errors):
     """Up to `count` iterations; fewer once the sum of squared changes of one is at most `limit` (0: all).
 
-    step: lambda theta. tau: the dual step over theta. Returns the last sum, infinity if not measured.
+    step: lambda theta. tau: the dual step over theta. errors: MOST_PER_SWEEP floats of scratch. Returns the
+    last sum, infinity if not measured.
     """
-    errors = np.zeros(MOST_PER_SWEEP, np.float32)
-    _pad(planes, width, height, pitch, pitch * (WEIGHTED if weighted else PLAIN))
+    _pad(a, width, height, s, (WEIGHTED if weighted else PLAIN) * s)
     if limit > 0:
-        last: float = _UNTIL[weighted](planes, width, height, pitch, step, theta, tau, count, limit, errors)
-        return last
+        if weighted:
+            return _until_weighted(a, width, height, s, step, theta, tau, count, limit, errors)
+        return _until_plain(a, width, height, s, step, theta, tau, count, limit, errors)
     for done in range(0, count, MOST_PER_SWEEP):
         together = min(MOST_PER_SWEEP, count - done)
-        _SWEEPS[weighted](planes, width, height, pitch, step, theta, tau, together, errors)
-    return math.inf
+        if weighted:
+            _fixed_weighted(a, width, height, s, step, theta, tau, together, errors)
+        else:
+            _fixed_plain(a, width, height, s, step, theta, tau, together, errors)
+    return np.inf
