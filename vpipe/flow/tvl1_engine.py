@@ -93,18 +93,23 @@ class Pyramid:
         memory = _memory(sum(counts))
         weakref.finalize(self, _spare.append, memory)
         self.levels: list[Level] = []
-        plane: Any = picture.astype(np.float32)
+        # Results go to memory that is kept: threads that ask the system for memory wait for each other.
+        plane: Any = _plane("even", *sizes[0])
+        plane[:] = picture
         sigma = blur_sigma(params)
         for number, ((height, width), count) in enumerate(zip(sizes, counts, strict=True)):
             if number > 0:
                 if sigma > 0:
-                    plane = cv2.GaussianBlur(plane, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+                    blurred = _plane("blurred", *sizes[number - 1])
+                    plane = cv2.GaussianBlur(plane, (0, 0), sigma, blurred, borderType=cv2.BORDER_REPLICATE)
                 # Sampled at exactly 1/step, whatever the rounded size: flow then scales by exactly 1/step.
                 step = params.scale_step
-                plane = cv2.resize(plane, None, fx=step, fy=step, interpolation=cv2.INTER_LINEAR)
+                smaller = _plane("odd" if number % 2 else "even", height, width)
+                plane = cv2.resize(plane, None, smaller, step, step, cv2.INTER_LINEAR)
             texels, memory = memory[:count], memory[count:]
             around = layout.MARGIN + 2
-            padded = cv2.copyMakeBorder(plane, around, around, around, around + LANES, cv2.BORDER_REPLICATE)
+            padded = _plane("padded", height + 2 * around, width + 2 * around + LANES)
+            cv2.copyMakeBorder(plane, around, around, around, around + LANES, cv2.BORDER_REPLICATE, padded)
             pictures.picture_texels(
                 padded.reshape(-1), width, height, params.derivative == 5, params.zero_outside == 1, texels
             )
@@ -143,8 +148,12 @@ def _solve(
     if coarser is None:
         flow[:] = 0
     else:
-        start = [cv2.resize(c, (width, height), interpolation=cv2.INTER_LINEAR) for c in coarser.copy()]
-        np.multiply(start, np.float32(1 / params.scale_step), out=flow)
+        small = [_plane(name, *coarser.shape[1:]) for name in ("u", "v")]
+        small[0][:], small[1][:] = coarser  # before `flow`, which lies in the same memory, is written
+        large = _plane("large", height, width)
+        for values, to in zip(small, flow, strict=True):
+            cv2.resize(values, (width, height), large, interpolation=cv2.INTER_LINEAR)
+            np.multiply(large, np.float32(1 / params.scale_step), out=to)
     f = np.float32
     solve_level(
         a.texels, b.texels, width, height, f(params.blend), params.zero_outside == 1, params.edge,
@@ -189,6 +198,11 @@ def _memory(count: int) -> Plane:
             if memory.size == count:
                 return memory  # and those of other sizes are let go
     return _aligned(count)
+
+
+def _plane(name: str, height: int, width: int) -> Plane:
+    """This thread's plane of that name, whatever it holds."""
+    return _scratch(name, height * width)[: height * width].reshape(height, width)
 
 
 def _scratch(name: str, count: int) -> Plane:
