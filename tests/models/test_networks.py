@@ -1,12 +1,15 @@
 """The shift against its definition, networks against what they can and cannot see."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
 
 from vpipe.errors import UsageError
+from vpipe.models import registry
 from vpipe.models.blocks import temporal_shift
+from vpipe.models.layers import VideoNetwork
 from vpipe.models.registry import ARCHITECTURES, build
 
 
@@ -39,8 +42,20 @@ TINY: dict[str, dict[str, Any]] = {  # every architecture, built small
     "tea": SMALL_RESNET | {"width": 32},
     "tdn": SMALL_RESNET,
     "vgg16": {"classes": 5, "segments": 4, "width": 8, "hidden": 16, "side": 1},
-}
-FRAMES = {"tdn": 20}  # of a clip, where it is not 4
+    "tsn-bninception": {"classes": 5, "segments": 4, "share": 8},
+    "tsm-mobilenetv2": {"classes": 5, "segments": 4, "narrow": 4},
+    "i3d": {"classes": 5, "share": 8},
+    "c3d": {"classes": 5, "width": 8, "hidden": 16, "places": 4},
+    "r3d": {
+        "classes": 5, "width": 8, "blocks": [1, 1, 1, 1], "kinds": ["split", "full", "flat", "split", "flat"],
+    },
+    "resnet3d": {"classes": 5, "width": 8, "taps": [[[1, 1]], [[3, 1]], [[3, 3]], [[3, 1]]], "halve": True},
+    "slowfast": {
+        "classes": 5, "width": 16, "fast_width": 2, "slow_taps": [[[1, 1]], [[1, 1]], [[3, 1]], [[3, 1]]],
+        "fast_taps": [[[3, 1]], [[3, 1]], [[3, 1]], [[3, 1]]],
+    },
+}  # fmt: skip
+FRAMES = {"tdn": 20, "i3d": 16, "c3d": 16}  # of a clip, where it is not 4
 SIDES = {"tdn": 64}  # px, where it is not 32
 
 
@@ -98,3 +113,52 @@ def test_activation_maps_point_at_what_moves(local: bool) -> None:
     row, column = divmod(int(change.argmax()), change.shape[1])
     assert max(row, column) < 4  # of 8: the edge of what moves, or inside it
     assert change[6:, 6:].max() < change.max() / 100
+
+
+@pytest.mark.parametrize("name", sorted(set(ARCHITECTURES) - {"tsn", "tsm-diff"}))
+def test_logits_are_the_mean_of_scores_and_features_come_before_them(name: str) -> None:
+    side = SIDES.get(name, 32)
+    clip = torch.randn(2, FRAMES.get(name, 4), 3, side, side)
+    network = tiny(name)
+    assert isinstance(network, VideoNetwork)
+    with torch.inference_mode():
+        assert torch.allclose(network.scores(clip).mean(1), network(clip), atol=1e-5)
+        assert torch.allclose(network.fc(network.features(clip)), network(clip), atol=1e-4)
+        assert network.maps(clip).ndim == 5
+
+
+def test_one_file_one_decorator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new architecture is known by name, with its dataclass of hyper-parameters."""
+    monkeypatch.setattr(registry, "ARCHITECTURES", dict(ARCHITECTURES))
+
+    @dataclass(frozen=True)
+    class Dims:
+        classes: int
+
+    @registry.register("mine")
+    class Mine(torch.nn.Module):
+        def __init__(self, dims: Dims) -> None:
+            super().__init__()
+            self.fc = torch.nn.Linear(3, dims.classes)
+
+    # Annotations are looked up where the class was made; here that is this function.
+    Mine.__init__.__annotations__["dims"] = Dims
+    assert isinstance(registry.build("mine", {"classes": 4}), Mine)
+    with pytest.raises(UsageError, match=r"unknown architecture 'yours'; known: .*mine"):
+        registry.build("yours", {})
+    with pytest.raises(ValueError, match="twice"):
+        registry.register("mine")(Mine)
+
+
+def test_absurd_hyper_parameters_allocate_nothing() -> None:
+    for name, hyper in (
+        ("tsm", SMALL_RESNET | {"blocks": [10**9, 1, 1, 1]}),
+        ("tsm", SMALL_RESNET | {"blocks": [1]}),
+        ("tsm", SMALL_RESNET | {"pool": "some"}),
+        ("i3d", {"classes": 5, "share": 0}),
+        ("r3d", {"classes": 5, "kinds": ["split"]}),
+        ("resnet3d", {"classes": 5, "taps": []}),
+    ):
+        with pytest.raises(UsageError) as caught:
+            build(name, hyper)
+        assert caught.value.code == "bad_hyper_parameter"

@@ -1,6 +1,7 @@
 """Our networks against the references' logits, through files as the references write them."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from vpipe.models.layers import ConvBN
 from vpipe.models.registry import build
 
 FIXTURES = sorted((Path(__file__).parent / "fixtures").glob("*.json"))
-QUICK = ("tsm_r50_nl_8f", "tea_r50_16f", "tdn_r50_8f")  # of the ordinary suite
+QUICK = ("tea_r50_16f", "tdn_r50_8f", "slowfast_r50_8x8_mmaction2")  # of the ordinary suite
 
 
 def test_the_rule_gives_the_same_numbers_here() -> None:
@@ -129,3 +130,42 @@ def test_folding_changes_nothing_but_the_rounding() -> None:
         after = network(clip)
     assert not torch.equal(before, after)
     assert torch.allclose(before, after, atol=1e-4)
+
+
+def mmaction_key(key: str) -> str:
+    """mmaction2's name of a weight of the original TSM or TANet."""
+    key = key.replace("base_model.", "backbone.").replace("new_fc.", "cls_head.fc_cls.")
+    key = re.sub(r"layer(\d)\.(\d+)\.net\.", r"layer\1.\2.block.", key)
+    key = re.sub(r"conv(\d)\.(net\.)?weight", r"conv\1.conv.\2weight", key)
+    key = re.sub(r"bn(\d)\.", r"conv\1.bn.", key)
+    return key.replace("downsample.0.", "downsample.conv.").replace("downsample.1.", "downsample.bn.")
+
+
+@pytest.mark.parametrize("name", ["tsm_r50_8f", "tanet_r50_16f"])
+def test_mmactions_twins(name: str) -> None:
+    original = checkpoint(name)
+    theirs = {mmaction_key(key): value for key, value in original.tensors.items()}
+    twin = recognise(Checkpoint(Path("twin.pth"), theirs, ()), Choices())
+    mapped = recognise(original, Choices())
+    assert twin.layout.name.endswith("open-mmlab/mmaction2")
+    assert twin.hyper == mapped.hyper
+    assert twin.state.keys() == mapped.state.keys()
+
+
+def test_resnet_101_shifts_every_second_block() -> None:
+    with torch.device("meta"):
+        hyper = {"classes": 5, "blocks": [3, 4, 23, 3], "every": 2, "width": 8}
+        ours = build("tsm", hyper).state_dict()
+    theirs = {}
+    for key, value in ours.items():
+        key = key.replace("backbone.", "base_model.").replace("fc.", "new_fc.")
+        key = re.sub(r"(layer\d\.\d*[02468])\.conv1\.conv\.", r"\1.conv1.net.", key)
+        key = re.sub(r"conv(\d)\.conv\.", r"conv\1.", key)
+        key = re.sub(r"conv(\d)\.bn\.", r"bn\1.", key)
+        key = key.replace("downsample.conv.", "downsample.0.").replace("downsample.bn.", "downsample.1.")
+        theirs[key] = value
+    mapped = recognise(Checkpoint(Path("r101.pth"), theirs, ()), Choices())
+    assert (mapped.hyper["blocks"], mapped.hyper["every"]) == ([3, 4, 23, 3], 2)
+    odd = {key.replace("layer3.2.conv1.net", "layer3.2.conv1"): value for key, value in theirs.items()}
+    with pytest.raises(UsageError, match="neither all nor every second"):
+        recognise(Checkpoint(Path("odd.pth"), odd, ()), Choices())

@@ -14,7 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 class ConvBN(nn.Module):
     """Convolution, batch norm, and ReLU unless `relu` is False; 3-D where `kernel` has three sizes.
 
-    Padding keeps the picture's size at stride 1 unless it is given.
+    Padding keeps the picture's size at stride 1 unless it is given. `most` cuts the ReLU off above it.
     """
 
     def __init__(
@@ -28,10 +28,11 @@ class ConvBN(nn.Module):
         groups: int = 1,
         bias: bool = False,
         relu: bool = True,
+        most: float | None = None,
         eps: float = 1e-5,
     ) -> None:
         super().__init__()
-        self.relu = relu
+        self.relu, self.most = relu, most
         if isinstance(kernel, int):
             space = kernel // 2 if padding is None else padding
             self.conv: nn.Module = nn.Conv2d(inputs, outputs, kernel, stride, space, 1, groups, bias)  # type: ignore[arg-type]
@@ -43,7 +44,9 @@ class ConvBN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.bn(self.conv(x))
-        return torch.relu_(x) if self.relu else x
+        if not self.relu:
+            return x
+        return torch.relu_(x) if self.most is None else x.clamp_(0, self.most)
 
     def fold(self) -> None:
         """The batch norm's factor and shift go into the convolution: the same numbers in one pass less."""
@@ -93,6 +96,17 @@ class FrameNetwork(VideoNetwork):
         x = clip.reshape(clip.shape[0] * self.segments, -1, *clip.shape[3:])
         maps: Tensor = self.backbone(x.contiguous(memory_format=torch.channels_last))
         return maps.unflatten(0, (len(clip), -1))
+
+
+class ClipNetwork(VideoNetwork):
+    """A 3-D network: `backbone` takes (N, C, T, H, W) and gives (N, C', S, h, w)."""
+
+    backbone: nn.Module
+
+    def maps(self, clip: Tensor) -> Tensor:
+        x = clip.transpose(1, 2).contiguous(memory_format=torch.channels_last_3d)
+        maps: Tensor = self.backbone(x)
+        return maps.transpose(1, 2)
 
 
 class TemporalConv(nn.Module):

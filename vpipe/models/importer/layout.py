@@ -24,7 +24,7 @@ class Choices:
     share: int | None = None  # TSM's shift_div
     temporal_pool: bool = False
     sampling: str | None = None
-    slow_frames: int | None = None
+    slow_ratio: int | None = None  # SlowFast's alpha: fast frames for one slow frame
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,17 @@ class Layout:
     inputs: str  # the convention of its pictures, in importer.inputs
     absent: str | None = None
     dead: tuple[str, ...] = ()
+    dimensions: int | None = None  # of the convolution that `mark` names, where names alone do not tell
     _rules: tuple[tuple[re.Pattern[str], str], ...] = field(init=False, repr=False, default=())
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_rules", tuple((re.compile(a), b) for a, b in self.renames))
 
-    def fits(self, keys: list[str]) -> bool:
-        has = any(re.search(self.mark, key) for key in keys)
-        return has and not (self.absent and any(re.search(self.absent, key) for key in keys))
+    def fits(self, tensors: State) -> bool:
+        marked = [tensor for key, tensor in tensors.items() if re.search(self.mark, key)]
+        if self.dimensions and any(tensor.ndim != self.dimensions + 2 for tensor in marked):
+            return False
+        return bool(marked) and not (self.absent and any(re.search(self.absent, key) for key in tensors))
 
     def renamed(self, tensors: State) -> tuple[dict[str, Tensor], list[str]]:
         """(our keys with their tensors, the dead ones left out).
@@ -70,7 +73,8 @@ class Layout:
                 ours = rule.sub(to, ours)
             if ours in state:
                 raise UsageError("bad_checkpoint", f"two of its keys mean {ours}; '{key}' is one of them")
-            state[ours] = tensor
+            # A convolution of 1x1 over pooled features is a linear layer.
+            state[ours] = tensor.flatten(1) if ours == "fc.weight" else tensor
         return state, dropped
 
 

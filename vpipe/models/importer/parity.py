@@ -98,6 +98,8 @@ def _choices(fixture: dict[str, Any], inputs: list[Tensor]) -> Choices:
     layout = str(fixture.get("input_layout", ""))
     if "segments" not in known and layout.startswith("N,segments,"):
         known["segments"] = inputs[0].shape[1]
+    if len(inputs) == 2:  # slow, fast
+        known["slow_ratio"] = inputs[1].shape[2] // inputs[0].shape[2]
     return Choices(**known)
 
 

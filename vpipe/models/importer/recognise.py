@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from vpipe.errors import UsageError
-from vpipe.models.importer import layouts_2d
+from vpipe.models.importer import layouts_2d, layouts_3d
 from vpipe.models.importer.checkpoint import Checkpoint
 from vpipe.models.importer.layout import Choices, Layout
 from vpipe.models.registry import build
 
-LAYOUTS: tuple[Layout, ...] = layouts_2d.LAYOUTS
+LAYOUTS: tuple[Layout, ...] = layouts_2d.LAYOUTS + layouts_3d.LAYOUTS
 _NAMED = 12  # keys that an error message lists
 
 
@@ -72,7 +72,7 @@ def _layout(checkpoint: Checkpoint, architecture: str | None) -> Layout:
         known = ", ".join(sorted({layout.architecture for layout in LAYOUTS}))
         raise UsageError("unknown_architecture", f"--arch {architecture}: importable are {known}")
     for layout in possible:
-        if layout.fits(keys):
+        if layout.fits(checkpoint.tensors):
             return layout
     hint = "" if architecture is None else f" of {architecture}; leave --arch out"
     raise UsageError(
