@@ -50,6 +50,7 @@ def test_a_missing_device_is_refused_and_auto_falls_back(monkeypatch: pytest.Mon
         resolve_device("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr("vpipe.devices._DRIVERS", ("/",))
     assert resolve_device("auto") == "cuda:0"
     assert resolve_device("cuda:1") == "cuda:1"
     with pytest.raises(UsageError, match="2 CUDA devices found"):

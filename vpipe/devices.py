@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from vpipe.errors import UsageError
+
+# One of these is there wherever Linux runs a CUDA driver (the last one under WSL).
+_DRIVERS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg")
 
 
 def resolve_device(name: str) -> str:
@@ -18,6 +22,8 @@ def resolve_device(name: str) -> str:
     match = re.fullmatch(r"cuda(?::(\d+))?", name)
     if match is None and name != "auto":
         raise UsageError("unknown_device", f"--device {name}: not a device; use auto, cpu, cuda or cuda:N")
+    if match is None and not any(Path(driver).exists() for driver in _DRIVERS):
+        return "cpu"
     import torch  # here, because it takes a second to import
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0

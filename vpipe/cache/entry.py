@@ -58,11 +58,18 @@ class FlowEntry:
     """Made by `FlowCache.entry`. Not for use by several threads at once; several processes may."""
 
     def __init__(
-        self, root: Path, key: str, digest: str, video: Path, params: FlowParams, storage: Storage
+        self,
+        root: Path,
+        key: str,
+        digest: str,
+        video: Path,
+        params: FlowParams,
+        storage: Storage,
+        device: str = "cpu",
     ) -> None:
         self.root, self.key, self.video, self.params, self.storage = root, key, video, params, storage
         self.slot = Slot(root, key, storage.name)
-        self._digest = digest
+        self._digest, self._device = digest, device
         self._sealed_file: SealedFile | None = None
         self._planned: Grid | None = None
         self._source: FrameSource | None = None
@@ -240,7 +247,14 @@ class FlowEntry:
         missing = [pair for pair in wanted if pair not in places]
         if missing:
             records = compute_records(
-                self._frames(), self.grid, missing, self.params, self.storage, self.size, jobs=jobs
+                self._frames(),
+                self.grid,
+                missing,
+                self.params,
+                self.storage,
+                self.size,
+                jobs=jobs,
+                device=self._device,
             )
             with contextlib.closing(records):
                 yield from self._write(records, claim)

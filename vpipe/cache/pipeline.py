@@ -7,8 +7,9 @@ The pool's work releases the GIL (OpenCV, Zstd, SHA-256), so -j threads use -j c
 
 from __future__ import annotations
 
+import functools
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
@@ -34,25 +35,56 @@ def compute_records(
     size: tuple[int, int],
     *,
     jobs: int,
+    device: str = "cpu",
 ) -> Generator[Record]:
     """Records of the flows `pairs` (ascending), in that order.
 
     frame_index: the decoded frame of each grid frame. A flow is zero and invalid where one of its frames is
-    damaged or did not come.
+    damaged or did not come. device: where they are computed; records are made by the pool in any case.
     """
+    frames = _frame_pairs(source, frame_index, pairs, params)
+    tasks = (
+        _on_the_pool(frames, storage, size)
+        if device == "cpu"
+        else _on_a_gpu(frames, params, device, storage, size)
+    )
     waiting: deque[Future[Record]] = deque()
     pool = ThreadPoolExecutor(jobs, thread_name_prefix="vpipe-flow")
     try:
-        for pair, a, b in _frame_pairs(source, frame_index, pairs, params):
+        for task in tasks:
             # What is done is handed on at once: slow pairs are not held back by those behind them.
             while waiting and (len(waiting) >= 2 * jobs + 2 or waiting[0].done()):
                 yield waiting.popleft().result()
-            waiting.append(pool.submit(_record, pair, a, b, storage, size))
+            waiting.append(pool.submit(task))
         while waiting:
             yield waiting.popleft().result()
     finally:
         # Also when the caller stops early: what has not begun is dropped.
+        tasks.close()
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+Pairs = Iterator[tuple[int, FlowFrame | None, FlowFrame | None]]
+Task = Callable[[], Record]
+
+
+def _on_the_pool(frames: Pairs, storage: Storage, size: tuple[int, int]) -> Generator[Task]:
+    """Work for one pair each: compute and encode."""
+    for pair, a, b in frames:
+        yield functools.partial(_record, pair, a, b, storage, size)
+
+
+def _on_a_gpu(
+    frames: Pairs, params: FlowParams, device: str, storage: Storage, size: tuple[int, int]
+) -> Generator[Task]:
+    """Work for one pair each: encode what the device computed."""
+    from vpipe.flow.batch import flow_stream  # torch only where a GPU is used (start-up)
+
+    images = (
+        (pair, None if a is None else a.image, None if b is None else b.image) for pair, a, b in frames
+    )
+    for pair, flow in flow_stream(images, params, device):
+        yield functools.partial(encode, pair, flow, storage, size)
 
 
 def _frame_pairs(

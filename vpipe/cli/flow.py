@@ -76,7 +76,7 @@ MaxCacheSize = Annotated[
 
 
 @app.command()
-@batch_options("overwrite", "dry_run", "jobs", "cache_dir")
+@batch_options("overwrite", "dry_run", "jobs", "device", "cache_dir")
 def flow(
     options: RunOptions,
     for_model: ForModel = None,
@@ -117,6 +117,9 @@ def flow(
         note("flow for the packaged two-stream model: every 1/8 s, short side 128 px (see --fps)", options)
     if options.dry_run:
         dry_run(find_items(options.inputs, options.from_file, options.null), params, stored, options)
+    from vpipe.flow.batch import flow_device  # here: numpy
+
+    device = flow_device(params, options.resolve_device())
     for folder in (output, render_frames, render and (render.parent if _is_video(render) else render)):
         if folder is not None:
             prepare_output_dir(folder)
@@ -131,7 +134,9 @@ def flow(
     def work(item: Item) -> dict[str, Any]:
         from vpipe.cache import FlowCache  # here: OpenCV, HDF5 and PyAV take half a second
 
-        entry = FlowCache(options.cache_dir).entry(item.path, params, stored, verify_source=verify_source)
+        entry = FlowCache(options.cache_dir).entry(
+            item.path, params, stored, device=device, verify_source=verify_source
+        )
         with progress(None, "pairs", item.video_id, options) as bar:
             counts = entry.ensure(jobs=options.jobs, progress=bar.to)
         row: dict[str, Any] = {

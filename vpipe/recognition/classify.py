@@ -84,7 +84,7 @@ def classify(
             plan = plan_clips(len(grid), ready.clip_length, clips=clips, twice=twice)
             found = rgb_clips(source, grid, plan)
         else:
-            entry = open_flow(path, stream, cache_dir)
+            entry = open_flow(path, stream, cache_dir, recognizer.device)
             plan = plan_clips(entry.pairs + 1, ready.clip_length, clips=clips, twice=twice)
             flow_use = ensure_flow(entry, needed_pairs(plan), jobs=jobs, progress=progress)
             warnings |= {w.code: w for w in entry.warnings}

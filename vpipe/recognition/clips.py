@@ -47,13 +47,14 @@ def rgb_clips(source: FrameSource, grid: Sequence[int], plan: ClipPlan) -> Itera
         yield np.stack([held[index] for index in frames])
 
 
-def open_flow(path: Path, stream: Stream, cache_dir: Path | None) -> FlowEntry:
-    """The flow of one video by the recipe of a flow stream."""
+def open_flow(path: Path, stream: Stream, cache_dir: Path | None, device: str = "cpu") -> FlowEntry:
+    """The flow of one video by the recipe of a flow stream; what is missing is computed on `device`."""
     # Here, because the cache brings in h5py and the flow kernels, and RGB models need neither.
     from vpipe.cache import FlowCache
     from vpipe.flow.quantise import Storage
 
-    return FlowCache(cache_dir).entry(path, stream.flow_params, Storage("standard", stream.bound))
+    storage = Storage("standard", stream.bound)
+    return FlowCache(cache_dir).entry(path, stream.flow_params, storage, device=device)
 
 
 def flow_clips(entry: FlowEntry, plan: ClipPlan, size: tuple[int, int]) -> Iterator[np.ndarray]:

@@ -63,7 +63,7 @@ class Recognizer:
             raise UsageError("bad_dtype", f"--dtype {dtype}: choose one of {', '.join(DTYPES)}")
         if batch_size < 1:
             raise UsageError("bad_batch_size", f"--batch-size {batch_size}: give at least 1")
-        self.model = model
+        self.model, self.device = model, device
         self.labels = list(model.labels)
         self.batch_size = batch_size
         self.streams = [

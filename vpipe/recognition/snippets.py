@@ -70,7 +70,7 @@ def scan(
         if stream.modality == "rgb":
             inputs = _rgb_inputs(path, ready, int(timeline.times[-1] * fps) + 1, progress)
         else:
-            entry = open_flow(path, stream, cache_dir)
+            entry = open_flow(path, stream, cache_dir, recognizer.device)
             flow_use = ensure_flow(entry, range(entry.pairs), jobs=jobs, progress=progress)
             warnings |= {w.code: w for w in entry.warnings}
             inputs = (
