@@ -40,13 +40,23 @@ def vpipe_executable() -> Path:
     return command
 
 
+@pytest.fixture(scope="session")
+def compiled_kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's cache folder for a whole run: the flow kernels are compiled once, not by every command."""
+    return tmp_path_factory.mktemp("compiled")
+
+
 @pytest.fixture
-def clean_environment(tmp_path: Path) -> dict[str, str]:
+def clean_environment(tmp_path: Path, compiled_kernels: Path) -> dict[str, str]:
     """An environment with an empty home, a cache of its own and no VPIPE_* of the developer's."""
     home = tmp_path / "home"
     home.mkdir()
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("VPIPE_", "XDG_"))}
-    return kept | {"HOME": str(home), "VPIPE_CACHE_DIR": str(tmp_path / "cache")}
+    return kept | {
+        "HOME": str(home),
+        "XDG_CACHE_HOME": str(compiled_kernels),
+        "VPIPE_CACHE_DIR": str(tmp_path / "cache"),
+    }
 
 
 @pytest.fixture
