@@ -12,6 +12,7 @@ from vpipe.cli.output import prepare_output_dir
 from vpipe.cli.progress import progress
 from vpipe.cli.run import Item, run_batch
 from vpipe.cli.scoring import DEFAULT_MODEL, Batch, DType, ModelName, model_summary, video_line
+from vpipe.errors import UsageError
 
 app = new_app()
 
@@ -26,7 +27,14 @@ def classify(
         typer.Option(help="Which streams of the model to use (all that it has)."),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many labels to show.")] = 5,
-    clips: Annotated[int, typer.Option(min=1, help="Clips, spread evenly over the video.")] = 10,
+    clips: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            show_default=False,
+            help="Clips, spread evenly over the video (10; an imported model: as its reference takes).",
+        ),
+    ] = None,
     crops: Annotated[
         Literal["1", "3", "10"],
         typer.Option(help="Windows of each clip: whole frame, 3 along it, 5 and their mirror images."),
@@ -54,6 +62,10 @@ def classify(
     recognizer = Recognizer(loaded, device=device, dtype=dtype, batch_size=batch_size, modality=modality)
 
     if explain is not None:
+        if any(stream.convention for stream in loaded.streams):
+            raise UsageError(
+                "no_explanation", f"--explain: '{loaded.name}' is an imported model; leave it out"
+            )
         prepare_output_dir(explain)
 
     def work(item: Item) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""`vpipe models list|info|fuse|verify`: which models there are, what is in a file, two files as one."""
+"""`vpipe models`: which models there are, what is in a file, two as one, published checkpoints as ours."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -75,6 +75,60 @@ def fuse(
     if output.suffix != ".safetensors":
         raise UsageError("bad_output", f"{output}: a weight file is named *.safetensors")
     fuse_models([load_model(model) for model in models], numbers, name or output.stem, output)
+    write_stdout(f"{output}\n")
+
+
+@app.command("import")
+def import_(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CKPT", help="A published .pth, .pt, .tar or .safetensors file.")
+    ],
+    labels: Annotated[
+        Path, typer.Option(metavar="TXT", help="One label a line, in the order of the classes.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The weight file to write.")],
+    arch: Annotated[str | None, typer.Option(help="The architecture (told by the keys).")] = None,
+    segments: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Of TSN, TSM, TEA, STM and TDN.")
+    ] = None,
+    sampling: Annotated[
+        Literal["uniform", "dense"] | None, typer.Option(help="Of models over segments (uniform).")
+    ] = None,
+    frames: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Of a clip, for 3-D models (the repository's).")
+    ] = None,
+    stride: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Frames from one of a clip to the next.")
+    ] = None,
+    alpha: Annotated[float | None, typer.Option(help="TDN's share of the frame (0.5; 0.75 for 16).")] = None,
+    beta: Annotated[float | None, typer.Option(help="TDN's share of differences (0.5; 0.25 for 16).")] = None,
+    temporal_pool: Annotated[
+        bool, typer.Option("--temporal-pool", help="TSM built with temporal_pool, its layer2 unwrapped.")
+    ] = False,
+    licence: Annotated[str, typer.Option(help="Of the weights, for the record.")] = "as its source says",
+) -> None:
+    """Turn a published checkpoint into a weight file; nothing that is in the file is run."""
+    from vpipe.models.importer.importing import import_checkpoint, read_labels  # here: torch takes a second
+    from vpipe.models.importer.layout import Choices
+
+    if output.suffix != ".safetensors":
+        raise UsageError("bad_output", f"{output}: a weight file is named *.safetensors")
+    choices = Choices(
+        segments=segments,
+        sampling=sampling,
+        frames=frames,
+        stride=stride,
+        alpha=alpha,
+        beta=beta,
+        temporal_pool=temporal_pool,
+    )
+    done = import_checkpoint(
+        checkpoint, output, read_labels(labels), choices=choices, architecture=arch, licence=licence
+    )
+    notes = [f"{done.layout}: {done.architecture}, {done.classes} classes", *done.notes]
+    notes.append(f"next: vpipe classify VIDEO --model {output}")
+    for line in notes:
+        typer.echo(f"vpipe: {one_line(line)}", err=True)
     write_stdout(f"{output}\n")
 
 

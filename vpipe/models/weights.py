@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from vpipe.errors import EnvironmentFault, InputError, UsageError
 from vpipe.flow.params import FlowParams
+from vpipe.models.convention import Convention
 from vpipe.models.registry import build
 
 FORMAT = "vpipe.weights/1"
@@ -41,10 +42,11 @@ class StreamSpec:
     mean: tuple[float, ...]  # of RGB in 0..1; of flow in px
     std: tuple[float, ...]
     weight: float = 1.0  # in the fusion of streams
-    resize: str = "stretch"  # the whole frame becomes the input picture
+    resize: str = "stretch"  # the whole frame becomes the input picture; "published": as `convention` says
     flow_params: FlowParams | None = None
     bound: float = 20.0  # of the flow cache, px
     flip_labels: dict[str, str] = field(default_factory=dict)  # label of a mirrored clip, where it differs
+    convention: Convention | None = None  # of published models; None: clips of consecutive grid frames
 
     def to_json(self) -> dict[str, Any]:
         entry = asdict(replace(self, flow_params=None))
@@ -54,7 +56,7 @@ class StreamSpec:
 
     @classmethod
     def from_json(cls, entry: dict[str, Any]) -> StreamSpec:
-        flow = entry.get("flow_params")
+        flow, convention = entry.get("flow_params"), entry.get("convention")
         return cls(
             **{
                 **entry,
@@ -63,6 +65,7 @@ class StreamSpec:
                 "mean": tuple(float(n) for n in entry["mean"]),
                 "std": tuple(float(n) for n in entry["std"]),
                 "flow_params": FlowParams.from_dict(flow) if flow else None,
+                "convention": Convention.from_json(convention) if convention else None,
             }
         )
 
@@ -159,7 +162,8 @@ def read_weights(path: Path, device: str = "cpu") -> Model:
     header, specs, tensors = _parse(path)
     streams = []
     for number, spec in enumerate(specs):
-        network = build(spec.architecture, spec.hyper)
+        with torch.device("meta"):  # nothing is allocated from what a file says of itself
+            network = build(spec.architecture, spec.hyper)
         prefix = f"streams.{number}."
         state = {
             key.removeprefix(prefix): value.float() if value.is_floating_point() else value
@@ -167,7 +171,7 @@ def read_weights(path: Path, device: str = "cpu") -> Model:
             if key.startswith(prefix)
         }
         try:
-            network.load_state_dict(state)
+            network.load_state_dict(state, assign=True)
         except RuntimeError as error:
             first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
             raise _bad(path, f"its tensors do not fit {spec.architecture}: {first[:200]}") from None

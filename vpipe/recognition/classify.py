@@ -11,6 +11,7 @@ import numpy as np
 
 from vpipe.errors import Warning_
 from vpipe.media import FrameSource, VideoInfo
+from vpipe.recognition.classify_published import score_stream
 from vpipe.recognition.clips import (
     FlowUse,
     Progress,
@@ -52,7 +53,7 @@ def classify(
     path: Path,
     recognizer: Recognizer,
     *,
-    clips: int = DEFAULT_CLIPS,
+    clips: int | None = None,
     crops: Crops = 1,
     twice: bool = False,
     cache_dir: Path | None = None,
@@ -62,7 +63,8 @@ def classify(
 ) -> Classification:
     """Classify one video. Only the frames and flows of its clips are decoded and computed.
 
-    An `explanation` remembers what the streams looked at.
+    `clips` None: DEFAULT_CLIPS, or what the reference of an imported model takes. An `explanation` remembers
+    what the streams looked at.
 
     `progress` hears about flow pairs. Raises InputError as FrameSource does, and `no_motion` for one frame.
     """
@@ -77,15 +79,31 @@ def classify(
     flow_use: FlowUse | None = None
     for ready in recognizer.streams:
         stream = ready.stream
+        if stream.convention is not None:
+            one, used, more = score_stream(
+                path,
+                recognizer,
+                ready,
+                clips=clips,
+                crops=crops,
+                twice=twice,
+                cache_dir=cache_dir,
+                jobs=jobs,
+                progress=progress,
+            )
+            scores.append(one)
+            flow_use = used or flow_use
+            warnings |= {w.code: w for w in more}
+            continue
         size = decode_size(stream.size, crops)
         if stream.modality == "rgb":
             source = FrameSource(path, size=size)
             grid = source.grid(stream.fps)
-            plan = plan_clips(len(grid), ready.clip_length, clips=clips, twice=twice)
+            plan = plan_clips(len(grid), ready.clip_length, clips=clips or DEFAULT_CLIPS, twice=twice)
             found = rgb_clips(source, grid, plan)
         else:
             entry = open_flow(path, stream, cache_dir, recognizer.device)
-            plan = plan_clips(entry.pairs + 1, ready.clip_length, clips=clips, twice=twice)
+            plan = plan_clips(entry.pairs + 1, ready.clip_length, clips=clips or DEFAULT_CLIPS, twice=twice)
             flow_use = ensure_flow(entry, needed_pairs(plan), jobs=jobs, progress=progress)
             warnings |= {w.code: w for w in entry.warnings}
             found = flow_clips(entry, plan, size)
@@ -109,7 +127,8 @@ def classify(
 
 def short_video(duration_s: float, streams: list[ReadyStream]) -> Warning_ | None:
     """A warning where the video is shorter than a clip, which then ends with the last frame held."""
-    span_s = max(float(ready.clip_length / ready.stream.fps) for ready in streams)
+    spans = [float(ready.clip_length / ready.stream.fps) for ready in streams if not ready.stream.convention]
+    span_s = max(spans, default=0.0)
     if duration_s >= span_s:
         return None
     return Warning_(

@@ -143,6 +143,12 @@ def _rgb_inputs(
 
 def _common_grid(recognizer: Recognizer) -> tuple[Fraction, int]:
     """(fps, grid frames of a clip) that all streams share."""
+    if any(ready.stream.convention for ready in recognizer.streams):
+        raise UsageError(
+            "no_snippets",
+            f"model '{recognizer.model.name}' is imported: it labels whole videos (`vpipe classify`); `vpipe "
+            "detect` takes packaged models and those of `vpipe train`",
+        )
     grids = {(ready.stream.fps, ready.clip_length) for ready in recognizer.streams}
     if len(grids) > 1:
         raise UsageError(

@@ -23,7 +23,9 @@ class Choices:
     beta: float | None = None
     share: int | None = None  # TSM's shift_div
     temporal_pool: bool = False
-    sampling: str | None = None
+    sampling: str | None = None  # "dense": TSM's dense sampling
+    frames: int | None = None  # of a clip, where the network takes any number
+    stride: int | None = None  # frames between two of a clip
     slow_ratio: int | None = None  # SlowFast's alpha: fast frames for one slow frame
 
 

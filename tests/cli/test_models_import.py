@@ -1,0 +1,132 @@
+"""`vpipe models import` and what follows: from a published checkpoint to labels of a video."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vpipe.media import VideoWriter
+from vpipe.models import load_model
+from vpipe.models.registry import build
+
+from .inprocess import InProcess
+
+SMALL = {"classes": 3, "segments": 4, "blocks": [1, 1, 1, 1], "width": 16}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> InProcess:
+    (tmp_path / "labels.txt").write_text("walk\nrun\njump\n")
+    return InProcess(tmp_path, monkeypatch, capsys)
+
+
+def small_tsm(path: Path, **hyper: object) -> torch.nn.Module:
+    """A small TSM with random weights, saved as its repository saves them."""
+    torch.manual_seed(1)
+    network = build("tsm", SMALL | hyper).eval()
+    theirs = {}
+    for key, value in network.state_dict().items():
+        key = key.replace("backbone.", "module.base_model.").replace("fc.", "module.new_fc.")
+        key = re.sub(r"conv1\.conv\.weight", "conv1.net.weight", key) if ".layer" in key else key
+        key = re.sub(r"conv(\d)\.conv\.", r"conv\1.", key)
+        key = re.sub(r"conv(\d)\.bn\.", r"bn\1.", key)
+        theirs[
+            key.replace("downsample.conv.", "downsample.0.").replace("downsample.bn.", "downsample.1.")
+        ] = value
+    torch.save({"epoch": 50, "state_dict": theirs, "best_prec1": torch.tensor(1.0)}, path)
+    return network
+
+
+def video(path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 255, (120, 160, 3), np.uint8)
+    with VideoWriter(path, 160, 120, fps=Fraction(25)) as writer:
+        for number in range(30):
+            writer.write(np.roll(picture, 3 * number, axis=1))
+    return path
+
+
+def test_import_then_classify(here: InProcess, tmp_path: Path) -> None:
+    network = small_tsm(tmp_path / "tsm.pth.tar")
+    finished = here(
+        "models",
+        "import",
+        "tsm.pth.tar",
+        "--labels",
+        "labels.txt",
+        "--segments",
+        "4",
+        "-o",
+        "tsm.safetensors",
+    )
+    assert (finished.returncode, finished.stdout) == (0, "tsm.safetensors\n"), finished.stderr
+    assert "TSM, mit-han-lab/temporal-shift-module: tsm, 3 classes" in finished.stderr
+    assert "vpipe classify VIDEO --model tsm.safetensors" in finished.stderr
+    (stream,) = load_model(tmp_path / "tsm.safetensors").streams
+    clip = torch.randn(1, 4, 3, 64, 64)
+    with torch.inference_mode():
+        assert torch.allclose(stream.network(clip), network(clip), atol=1e-5)
+    info = json.loads(here("models", "info", "tsm.safetensors", "--json").stdout)
+    assert info["labels"] == ["walk", "run", "jump"]
+    assert re.search(r"tsm\.pth\.tar, SHA-256 [0-9a-f]{64}", info["source"])
+    video(tmp_path / "a.mp4")
+    arguments = ("classify", "a.mp4", "--model", "tsm.safetensors", "--json")
+    rows = {}
+    for more in ((), ("--twice-sample",), ("--crops", "3"), ("--crops", "10")):
+        finished = here(*arguments, *more)
+        assert finished.returncode == 0, finished.stderr
+        (row,) = json.loads(finished.stdout)["results"]
+        assert sorted(entry["label"] for entry in row["labels"]) == ["jump", "run", "walk"]
+        assert sum(entry["score"] for entry in row["labels"]) == pytest.approx(1, abs=1e-5)
+        rows[more] = row["labels"]
+    assert len({json.dumps(labels) for labels in rows.values()}) > 1
+
+
+def test_flow_models(here: InProcess, tmp_path: Path) -> None:
+    small_tsm(tmp_path / "flow.pth", channels=2, stack=2)
+    here(
+        "models", "import", "flow.pth", "--labels", "labels.txt", "--segments", "4", "-o", "flow.safetensors"
+    )
+    (stream,) = load_model(tmp_path / "flow.safetensors").streams
+    assert (stream.modality, stream.frames, stream.flow_params.short_side_px) == ("flow", 8, 256)
+
+
+def test_what_does_not_fit_is_one_line(
+    here: InProcess, tmp_path: Path, one_error: Callable[..., str]
+) -> None:
+    small_tsm(tmp_path / "tsm.pth")
+    (tmp_path / "two.txt").write_text("walk\nrun\n")
+    (tmp_path / "same.txt").write_text("walk\nrun\nwalk\n")
+    out = ("-o", "x.safetensors")
+    for arguments, code in (
+        (("tsm.pth", "--labels", "two.txt", *out), "labels_differ"),
+        (("tsm.pth", "--labels", "same.txt", *out), "bad_labels"),
+        (("tsm.pth", "--labels", "none.txt", *out), "bad_labels"),
+        (("gone.pth", "--labels", "labels.txt", *out), "checkpoint_not_found"),
+        (("labels.txt", "--labels", "labels.txt", *out), "bad_checkpoint"),
+        (("tsm.pth", "--labels", "labels.txt", "--arch", "tea", *out), "unknown_layout"),
+        (("tsm.pth", "--labels", "labels.txt", "--stride", "2", *out), "bad_choice"),
+        (("tsm.pth", "--labels", "labels.txt", "-o", "x.pth"), "bad_output"),
+    ):
+        finished = here("models", "import", *arguments)
+        assert finished.returncode == 2, finished.stderr
+        one_error(finished, f"[{code}]")
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_commands_that_need_clips_of_a_grid_refuse_an_imported_model(here: InProcess, tmp_path: Path) -> None:
+    small_tsm(tmp_path / "tsm.pth")
+    here("models", "import", "tsm.pth", "--labels", "labels.txt", "--segments", "4", "-o", "tsm.safetensors")
+    video(tmp_path / "a.mp4")
+    finished = here("classify", "a.mp4", "--model", "tsm.safetensors", "--explain", "out")
+    assert (finished.returncode, "[no_explanation]" in finished.stderr) == (2, True)
+    finished = here("detect", "a.mp4", "--model", "tsm.safetensors")
+    assert finished.returncode != 0
+    assert "no_snippets" in finished.stderr + finished.stdout

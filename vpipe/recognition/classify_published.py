@@ -1,0 +1,69 @@
+"""The streams of imported models over one video: clips and crops as their repositories take them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vpipe.errors import Warning_
+from vpipe.models.convention import Convention
+from vpipe.recognition.clips import FlowUse, Progress, ensure_flow, open_flow
+from vpipe.recognition.preprocess import Crops
+from vpipe.recognition.published import clip_indices, flow_views, rgb_views
+from vpipe.recognition.recognizer import ReadyStream, Recognizer
+
+if TYPE_CHECKING:
+    from vpipe.cache import FlowEntry
+
+
+def score_stream(
+    path: Path,
+    recognizer: Recognizer,
+    ready: ReadyStream,
+    *,
+    clips: int | None,
+    crops: Crops,
+    twice: bool,
+    cache_dir: Path | None,
+    jobs: int,
+    progress: Progress | None,
+) -> tuple[np.ndarray, FlowUse | None, list[Warning_]]:
+    """(probabilities (labels,) float64, what the flow cache did, warnings) of one stream.
+
+    `clips` None: as many as the reference takes.
+    """
+    stream = ready.stream
+    convention: Convention = stream.convention
+    clips = clips or convention.clips
+    if stream.modality == "rgb":
+        views = rgb_views(path, stream, clips=clips, crops=crops, twice=twice)
+        return consensus(recognizer.score_views(ready, views), convention), None, []
+    entry = open_flow(path, stream, cache_dir, recognizer.device)
+    taken = clip_indices(convention, stream.frames, entry.pairs, clips=clips, twice=twice)
+    pairs = sorted({index for clip in taken for index in clip})
+    use = ensure_flow(entry, pairs, jobs=jobs, progress=progress)
+    flows = (_read(entry, clip) for clip in taken)
+    scores = recognizer.score_views(ready, flow_views(flows, stream, crops=crops))
+    return consensus(scores, convention), use, list(entry.warnings)
+
+
+def consensus(per_view: np.ndarray, convention: Convention) -> np.ndarray:
+    """Probabilities (views, labels) -> (labels,) float64: their mean, or the softmax of the mean of logits.
+
+    A probability's logarithm is its logit less a number that all labels of the view share.
+    """
+    if convention.average == "probabilities":
+        return np.asarray(per_view.mean(axis=0, dtype=np.float64))
+    logits = np.log(np.maximum(per_view.astype(np.float64), np.finfo(np.float64).tiny)).mean(axis=0)
+    weights = np.exp(logits - logits.max())
+    return np.asarray(weights / weights.sum())
+
+
+def _read(entry: FlowEntry, clip: list[int]) -> np.ndarray:
+    """Flows of a clip in its order; the cache takes ascending pairs, each once."""
+    distinct = sorted(set(clip))
+    flows = entry.read(distinct)
+    place = {index: n for n, index in enumerate(distinct)}
+    return np.asarray(flows[[place[index] for index in clip]])
