@@ -160,7 +160,7 @@ def _solve(
         params.warps, params.outer_iterations, params.inner_iterations, f(lambda_ * params.theta),
         f(params.theta), f(params.tau / params.theta), params.epsilon**2 * width * height, params.median,
         params.median_after == 1, planes, pitch, _scratch("line", layout.line_length(width)),
-        _scratch("median", scratch_length(width)), _scratch("errors", MOST_PER_SWEEP),
+        _scratch("median", scratch_length(width)), _scratch("errors", MOST_PER_SWEEP * LANES),
     )  # fmt: skip
     return flow
 

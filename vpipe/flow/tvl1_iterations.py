@@ -77,7 +77,7 @@ def _sweep(weighted: bool, measured: bool) -> Any:
         """`count` iterations in one sweep over the rows: iteration n works one row behind iteration n-1.
 
         Rows stay in the cache for all of them. Within an iteration the duals of row r-1 follow as soon as U
-        and V of row r are known. errors[n] becomes the sum of squared changes of U and V (where measured).
+        and V of row r are known. Vector n of `errors` becomes the sums of squared changes of U and V.
         """
         if measured:
             exact()  # where to stop hangs on the last digits
@@ -90,7 +90,7 @@ def _sweep(weighted: bool, measured: bool) -> Any:
         vectors = (width + LANES - 1) // LANES
         row = (WEIGHTED if weighted else PLAIN) * s
         for n in range(count):
-            errors[n] = 0
+            store(errors, LANES * n, zero)
         for front in range(height + count):
             for n in range(count):
                 r = front - n
@@ -130,7 +130,7 @@ def _sweep(weighted: bool, measured: bool) -> Any:
                     store(a, above + P12 * s + width, zero)
                     store(a, above + P22 * s + width, zero)
                 if measured:
-                    errors[n] += total(change)
+                    store(errors, LANES * n, add(load(errors, LANES * n), change))
 
     return sweep
 
@@ -149,7 +149,7 @@ def _climb(weighted: bool) -> Any:
         theta_, tau_ = splat(theta), splat(tau)
         vectors = (width + LANES - 1) // LANES
         row = (WEIGHTED if weighted else PLAIN) * s
-        errors[0] = 0
+        store(errors, 0, zero)
         for r in range(height - 1, -1, -1):
             here = LANES + r * row
             above = here - row if r > 0 else here
@@ -173,7 +173,7 @@ def _climb(weighted: bool) -> Any:
                 )  # fmt: skip
             store(a, here + P12 * s + width, zero)
             store(a, here + P22 * s + width, zero)
-            errors[0] += total(change)
+            store(errors, 0, add(load(errors, 0), change))
 
     return climb
 
@@ -198,6 +198,7 @@ def _until(weighted: bool) -> Any:
         many are swept together as will surely not bring the change under its limit, going by how fast it
         shrinks. Returns the last change.
         """
+        most = _most((WEIGHTED if weighted else PLAIN) * s)
         done = 0
         before = change = np.float64(np.inf)
         together = 1
@@ -218,14 +219,14 @@ def _until(weighted: bool) -> Any:
                 at_bottom = True
             done += together
             before = change
-            change = np.float64(errors[0])
+            change = np.float64(total(load(errors, 0)))
             for n in range(1, together):
-                change = min(change, np.float64(errors[n]))
+                change = min(change, np.float64(total(load(errors, LANES * n))))
             if change > limit:
                 shrink = 0.5
                 if change < before < np.inf:
                     shrink = min((change / before) ** (1 / together), 0.9)
-                together = max(1, min(int(0.8 * math.log(limit / change) / math.log(shrink)), MOST_PER_SWEEP))
+                together = max(1, min(int(0.8 * math.log(limit / change) / math.log(shrink)), most))
         return change
 
     return until
@@ -241,24 +242,32 @@ def _pad(a, width, height, s, row):
 
 _fixed_plain, _fixed_weighted = _sweep(False, False), _sweep(True, False)
 _until_plain, _until_weighted = _until(False), _until(True)
-# The most iterations one sweep carries: beyond this the rows in flight outgrow the cache of one core.
-MOST_PER_SWEEP = 15
+# The most iterations one sweep carries, and the floats that their rows in flight may take: half a core's cache.
+MOST_PER_SWEEP = 30
+_IN_FLIGHT = 1 << 18
+
+
+@kernel(forceinline=True)
+def _most(row):
+    """Iterations one sweep may carry, of rows of so many floats."""
+    return max(4, min(MOST_PER_SWEEP, _IN_FLIGHT // row))
 
 
 @kernel()
 def iterate(a, width, height, s, weighted, step, theta, tau, count, limit, errors):
     """Up to `count` iterations; fewer once the sum of squared changes of one is at most `limit` (0: all).
 
-    step: lambda theta. tau: the dual step over theta. errors: MOST_PER_SWEEP floats of scratch. Returns the
-    last sum, infinity if not measured.
+    step: lambda theta. tau: the dual step over theta. errors: MOST_PER_SWEEP vectors of scratch. Returns
+    the last sum, infinity if not measured.
     """
     _pad(a, width, height, s, (WEIGHTED if weighted else PLAIN) * s)
     if limit > 0:
         if weighted:
             return _until_weighted(a, width, height, s, step, theta, tau, count, limit, errors)
         return _until_plain(a, width, height, s, step, theta, tau, count, limit, errors)
-    for done in range(0, count, MOST_PER_SWEEP):
-        together = min(MOST_PER_SWEEP, count - done)
+    most = _most((WEIGHTED if weighted else PLAIN) * s)
+    for done in range(0, count, most):
+        together = min(most, count - done)
         if weighted:
             _fixed_weighted(a, width, height, s, step, theta, tau, together, errors)
         else:
