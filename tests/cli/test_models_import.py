@@ -14,7 +14,9 @@ import torch
 
 from vpipe.media import VideoWriter
 from vpipe.models import load_model
-from vpipe.models.registry import build
+from vpipe.models.importer.labels import packaged_lists
+from vpipe.models.importer.recognise import LAYOUTS
+from vpipe.models.registry import ARCHITECTURES, build
 
 from .inprocess import InProcess
 
@@ -130,3 +132,39 @@ def test_commands_that_need_clips_of_a_grid_refuse_an_imported_model(here: InPro
     finished = here("detect", "a.mp4", "--model", "tsm.safetensors")
     assert finished.returncode != 0
     assert "no_snippets" in finished.stderr + finished.stdout
+
+
+def test_two_streams_fused_on_logits(here: InProcess, tmp_path: Path) -> None:
+    """An imported pair as one file: classify reads both, and weights stay float32."""
+    network = small_tsm(tmp_path / "rgb.pth")
+    small_tsm(tmp_path / "other.pth", share=4)
+    for name in ("rgb", "other"):
+        arguments = ("--labels", "labels.txt", "--segments", "4", "-o", f"{name}.safetensors")
+        assert here("models", "import", f"{name}.pth", *arguments).returncode == 0
+    finished = here(
+        "models", "fuse", "rgb.safetensors", "other.safetensors", "--on", "logits", "-o", "two.safetensors"
+    )
+    assert finished.returncode == 0, finished.stderr
+    fused = load_model(tmp_path / "two.safetensors")
+    assert fused.header.fusion == "logits"
+    key = "backbone.conv1.conv.weight"
+    assert torch.equal(fused.streams[0].network.state_dict()[key], network.state_dict()[key])
+    video(tmp_path / "a.mp4")
+    scores = {}
+    for name in ("rgb", "other", "two"):
+        finished = here("classify", "a.mp4", "--model", f"{name}.safetensors", "--json")
+        (row,) = json.loads(finished.stdout)["results"]
+        scores[name] = {entry["label"]: entry["score"] for entry in row["labels"]}
+    product = {label: scores["rgb"][label] * scores["other"][label] for label in ("walk", "run", "jump")}
+    for label, value in product.items():
+        assert scores["two"][label] == pytest.approx(value / sum(product.values()), abs=1e-4)
+
+
+def test_the_page_names_every_architecture_layout_and_label_list() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+    for name in ARCHITECTURES:
+        assert f"`{name}`" in page, name
+    for layout in LAYOUTS:
+        assert layout.name.split(", ")[-1].removesuffix(" et al.") in page.replace("first author", "Jiang")
+    for name in packaged_lists():
+        assert f"| `{name}` |" in page

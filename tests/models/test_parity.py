@@ -10,6 +10,7 @@ import torch
 
 from vpipe.errors import UsageError
 from vpipe.models.importer.checkpoint import Checkpoint, read_checkpoint
+from vpipe.models.importer.labels import find_labels, packaged_lists
 from vpipe.models.importer.layout import Choices
 from vpipe.models.importer.parity import check_fixture, filled, made_input
 from vpipe.models.importer.recognise import recognise
@@ -169,3 +170,33 @@ def test_resnet_101_shifts_every_second_block() -> None:
     odd = {key.replace("layer3.2.conv1.net", "layer3.2.conv1"): value for key, value in theirs.items()}
     with pytest.raises(UsageError, match="neither all nor every second"):
         recognise(Checkpoint(Path("odd.pth"), odd, ()), Choices())
+
+
+@pytest.mark.parametrize(
+    ("classes", "layout", "first", "last"),
+    [
+        (400, "TSM, mit-han-lab", "abseiling", "zumba"),
+        (101, "two-stream, jeffreyyihuang", "ApplyEyeMakeup", "YoYo"),
+        (51, "TSN, yjxiong", "brush_hair", "wave"),
+        (
+            174,
+            "TDN, MCG-NJU/TDN",
+            "Approaching something with your camera",
+            "Wiping something off of something",
+        ),
+        (200, "TSN, open-mmlab/mmaction2", "Applying sunscreen", "Playing badminton"),
+    ],
+)
+def test_label_lists_by_class_count(classes: int, layout: str, first: str, last: str) -> None:
+    labels = find_labels(None, classes, layout)
+    assert (len(labels), labels[0], labels[-1]) == (classes, first, last)
+
+
+def test_labels_that_cannot_be_guessed_are_asked_for() -> None:
+    for classes, layout in ((11, "TSM"), (200, "TSM"), (174, "TSM, open-mmlab/mmaction2")):
+        with pytest.raises(UsageError, match="--labels"):
+            find_labels(None, classes, layout)
+    assert len(find_labels("thumos14", 20, "TSM")) == 20
+    with pytest.raises(UsageError, match="has 20 labels"):
+        find_labels("thumos14", 21, "TSM")
+    assert packaged_lists() == ["activitynet", "hmdb51", "kinetics400", "something", "thumos14", "ucf101"]

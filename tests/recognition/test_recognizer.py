@@ -6,6 +6,7 @@ import torch
 from toy_models import Colour, Drift, Half, flow_stream, model, rgb_stream
 
 from vpipe.errors import UsageError
+from vpipe.models.registry import build
 from vpipe.recognition.preprocess import View
 from vpipe.recognition.recognizer import Recognizer, choose_streams, fuse
 
@@ -70,3 +71,23 @@ def test_bad_options(options: dict, code: str) -> None:
     with pytest.raises(UsageError) as caught:
         Recognizer(model(rgb_stream(Colour()), labels=COLOURS), **options)
     assert caught.value.code == code
+
+
+def test_fusion_on_logits_is_the_softmax_of_their_sum() -> None:
+    first, second = np.array([[2.0, 0.0, -1.0]]), np.array([[-1.0, 3.0, 0.5]])
+    one, two, expected = (np.exp(x) / np.exp(x).sum() for x in (first, second, first + 1.5 * second))
+    np.testing.assert_allclose(fuse([one, two], [1, 1.5], "logits"), expected, rtol=1e-12)
+    assert not np.allclose(fuse([one, two], [1, 1.5]), expected, atol=1e-2)
+
+
+def test_batch_norms_are_folded_in_a_copy() -> None:
+    torch.manual_seed(0)
+    network = build("tsn-resnet", {"classes": 3, "segments": 8, "blocks": [1, 1, 1, 1], "width": 8}).eval()
+    keys = list(network.state_dict())
+    recognizer = Recognizer(model(rgb_stream(network, size=(32, 32)), labels=COLOURS))
+    ready = recognizer.streams[0].network
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in ready.modules())
+    assert list(network.state_dict()) == keys
+    sample = torch.randn(2, 8, 3, 32, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(ready(sample), network(sample), atol=1e-5, rtol=1e-4)

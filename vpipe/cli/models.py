@@ -60,21 +60,27 @@ def info(
 @app.command()
 def fuse(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Models of one label list.")],
-    weights: Annotated[str, typer.Option(metavar="A,B,...", help="One weight above 0 for each model.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The weight file to write.")],
+    weights: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="One weight above 0 for each model (all 1).")
+    ] = None,
+    on: Annotated[
+        Literal["softmax", "logits"],
+        typer.Option(help="Average probabilities, or add up logits as I3D does."),
+    ] = "softmax",
     name: Annotated[str | None, typer.Option(help="Of the fused model (the file's name).")] = None,
 ) -> None:
-    """Put several models into one file that averages their scores, as two-stream networks do."""
+    """Put several models into one file that adds up their scores, as two-stream networks do."""
     from vpipe.models import load_model  # here: torch takes a second
     from vpipe.models.fuse import fuse as fuse_models
 
     try:
-        numbers = [float(number) for number in weights.split(",")]
+        numbers = [float(number) for number in weights.split(",")] if weights else [1.0] * len(models)
     except ValueError:
         raise UsageError("bad_fusion", f"--weights {weights}: write numbers, for example 1,1.5") from None
     if output.suffix != ".safetensors":
         raise UsageError("bad_output", f"{output}: a weight file is named *.safetensors")
-    fuse_models([load_model(model) for model in models], numbers, name or output.stem, output)
+    fuse_models([load_model(model) for model in models], numbers, name or output.stem, output, on=on)
     write_stdout(f"{output}\n")
 
 
@@ -83,10 +89,15 @@ def import_(
     checkpoint: Annotated[
         Path, typer.Argument(metavar="CKPT", help="A published .pth, .pt, .tar or .safetensors file.")
     ],
-    labels: Annotated[
-        Path, typer.Option(metavar="TXT", help="One label a line, in the order of the classes.")
-    ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The weight file to write.")],
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|TXT",
+            help="A packaged list (kinetics400, ucf101, hmdb51, something, activitynet, thumos14) or a file "
+            "with one label a line, in the order of the classes (told by layout and class count).",
+        ),
+    ] = None,
     arch: Annotated[str | None, typer.Option(help="The architecture (told by the keys).")] = None,
     segments: Annotated[
         int | None, typer.Option(min=1, max=256, help="Of TSN, TSM, TEA, STM and TDN.")
@@ -108,7 +119,7 @@ def import_(
     licence: Annotated[str, typer.Option(help="Of the weights, for the record.")] = "as its source says",
 ) -> None:
     """Turn a published checkpoint into a weight file; nothing that is in the file is run."""
-    from vpipe.models.importer.importing import import_checkpoint, read_labels  # here: torch takes a second
+    from vpipe.models.importer.importing import import_checkpoint  # here: torch takes a second
     from vpipe.models.importer.layout import Choices
 
     if output.suffix != ".safetensors":
@@ -122,9 +133,7 @@ def import_(
         beta=beta,
         temporal_pool=temporal_pool,
     )
-    done = import_checkpoint(
-        checkpoint, output, read_labels(labels), choices=choices, architecture=arch, licence=licence
-    )
+    done = import_checkpoint(checkpoint, output, labels, choices=choices, architecture=arch, licence=licence)
     notes = [f"{done.layout}: {done.architecture}, {done.classes} classes", *done.notes]
     notes.append(f"next: vpipe classify VIDEO --model {output}")
     for line in notes:

@@ -1,4 +1,4 @@
-"""Late fusion: several models of one label list as one weight file, their scores averaged with weights."""
+"""Late fusion: several models of one label list as one weight file, their scores added up with weights."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from vpipe.errors import UsageError
 from vpipe.models.weights import Model, ModelHeader, write_weights
 
 
-def fuse(models: Sequence[Model], weights: Sequence[float], name: str, path: Path) -> None:
+def fuse(
+    models: Sequence[Model], weights: Sequence[float], name: str, path: Path, *, on: str = "softmax"
+) -> None:
     """Writes the streams of all models into one file; weight k multiplies the streams of model k.
 
+    on: "softmax" averages probabilities (Simonyan and Zisserman 2014), "logits" adds up logits (I3D).
     Raises UsageError where label lists differ or a weight is not above zero.
     """
     first = models[0]
@@ -33,6 +36,7 @@ def fuse(models: Sequence[Model], weights: Sequence[float], name: str, path: Pat
         for model, weight in zip(models, weights, strict=True)
     )
     header = ModelHeader(
-        name, tuple(first.labels), first.background, f"fusion of {parts}", first.header.licence
+        name, tuple(first.labels), first.background, f"fusion of {parts}", first.header.licence, on
     )
-    write_weights(path, header, streams)
+    # Weights that were published as float32 stay so.
+    write_weights(path, header, streams, half=not any(spec.convention for spec, _ in streams))

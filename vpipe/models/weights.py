@@ -90,6 +90,11 @@ class ModelHeader:
     background: str | None  # the label that means "nothing happens"
     source: str  # how the weights were made
     licence: str
+    fusion: str = "softmax"  # what is added up where there are several streams: probabilities, or "logits"
+
+    def __post_init__(self) -> None:
+        if self.fusion not in ("softmax", "logits"):
+            raise ValueError(f"fusion is softmax or logits, not {self.fusion!r}")
 
 
 @dataclass(frozen=True)
@@ -200,6 +205,7 @@ def _parse(path: Path) -> tuple[ModelHeader, list[StreamSpec], dict[str, Tensor]
             description["background"],
             str(description["source"]),
             str(description["licence"]),
+            description.get("fusion", "softmax"),
         )
         specs = [StreamSpec.from_json(entry) for entry in description["streams"]]
         if not specs or any(spec.hyper.get("classes") != len(header.labels) for spec in specs):

@@ -22,7 +22,7 @@ from vpipe.recognition.clips import (
     rgb_clips,
 )
 from vpipe.recognition.preprocess import Crops, decode_size, views
-from vpipe.recognition.recognizer import ReadyStream, Recognizer, fuse
+from vpipe.recognition.recognizer import ReadyStream, Recognizer
 from vpipe.recognition.sampling import plan_clips
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def classify(
         scores.append(per_view.mean(axis=0, dtype=np.float64))
     return Classification(
         labels=recognizer.labels,
-        probabilities=fuse(scores, [ready.stream.weight for ready in recognizer.streams]),
+        probabilities=recognizer.fused(scores),
         info=reading.info,
         frames=len(timeline),
         duration_s=float(timeline.duration_s),

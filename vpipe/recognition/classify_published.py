@@ -12,7 +12,7 @@ from vpipe.models.convention import Convention
 from vpipe.recognition.clips import FlowUse, Progress, ensure_flow, open_flow
 from vpipe.recognition.preprocess import Crops
 from vpipe.recognition.published import clip_indices, flow_views, rgb_views
-from vpipe.recognition.recognizer import ReadyStream, Recognizer
+from vpipe.recognition.recognizer import ReadyStream, Recognizer, fuse
 
 if TYPE_CHECKING:
     from vpipe.cache import FlowEntry
@@ -50,15 +50,10 @@ def score_stream(
 
 
 def consensus(per_view: np.ndarray, convention: Convention) -> np.ndarray:
-    """Probabilities (views, labels) -> (labels,) float64: their mean, or the softmax of the mean of logits.
-
-    A probability's logarithm is its logit less a number that all labels of the view share.
-    """
+    """Probabilities (views, labels) -> (labels,) float64: their mean, or softmax of the mean of logits."""
     if convention.average == "probabilities":
         return np.asarray(per_view.mean(axis=0, dtype=np.float64))
-    logits = np.log(np.maximum(per_view.astype(np.float64), np.finfo(np.float64).tiny)).mean(axis=0)
-    weights = np.exp(logits - logits.max())
-    return np.asarray(weights / weights.sum())
+    return fuse(list(per_view), [1 / len(per_view)] * len(per_view), "logits")
 
 
 def _read(entry: FlowEntry, clip: list[int]) -> np.ndarray:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vpipe.errors import UsageError
 from vpipe.models import Model, Stream
+from vpipe.models.layers import ConvBN
 from vpipe.recognition.preprocess import Normalise, View, mirror_columns
 
 Modality = Literal["rgb", "flow", "both"]
@@ -80,6 +81,11 @@ class Recognizer:
     def needs_flow(self) -> bool:
         return any(ready.stream.modality == "flow" for ready in self.streams)
 
+    def fused(self, scores: Sequence[np.ndarray]) -> np.ndarray:
+        """Probabilities of all streams, in their order, as one: (..., labels)."""
+        weights = [ready.stream.weight for ready in self.streams]
+        return fuse(scores, weights, self.model.header.fusion)
+
     def score_views(self, ready: ReadyStream, views: Iterable[View]) -> np.ndarray:
         """Probabilities (N, labels) of clips, in batches; those of mirrored clips are named back."""
         scores = []
@@ -104,17 +110,38 @@ def choose_streams(model: Model, modality: Modality | None) -> list[Stream]:
     return [stream for stream in model.streams if stream.modality in wanted]
 
 
-def fuse(scores: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
-    """Late fusion (Simonyan and Zisserman 2014): the weighted mean of probabilities (..., labels)."""
-    return np.asarray(np.average(np.stack(scores), axis=0, weights=weights))
+def fuse(scores: Sequence[np.ndarray], weights: Sequence[float], on: str = "softmax") -> np.ndarray:
+    """Late fusion of probabilities (..., labels) of streams.
+
+    on: "softmax", their weighted mean (Simonyan and Zisserman 2014); "logits", the softmax of the weighted
+    sum of logits (Carreira and Zisserman 2017).
+    """
+    if on == "softmax":
+        return np.asarray(np.average(np.stack(scores), axis=0, weights=weights))
+    smallest = np.finfo(np.float64).tiny
+    # The logarithm of a probability is its logit, less a number that the softmax does not see.
+    logits = sum(
+        weight * np.log(np.maximum(np.asarray(one, np.float64), smallest))
+        for one, weight in zip(scores, weights, strict=True)
+    )
+    powers = np.exp(logits - np.max(logits, axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(-1, keepdims=True))
 
 
 def _in_precision(network: torch.nn.Module, device: str, dtype: torch.dtype) -> torch.nn.Module:
-    """The network itself where it fits, else a copy: the caller's model stays as it was."""
+    """The network itself where it fits, else a copy: the caller's model stays as it was.
+
+    Batch norms that stand next to their convolution are folded into it.
+    """
     parameter = next(network.parameters(), torch.empty(0))
-    if parameter.dtype == dtype and parameter.device == torch.device(device):
+    foldable = any(isinstance(module, ConvBN) for module in network.modules())
+    if parameter.dtype == dtype and parameter.device == torch.device(device) and not foldable:
         return network.eval()
-    return copy.deepcopy(network).to(device=device, dtype=dtype).eval()
+    ready = copy.deepcopy(network).to(device=device).eval()
+    for module in list(ready.modules()):
+        if isinstance(module, ConvBN):
+            module.fold()
+    return ready.to(dtype=dtype)
 
 
 def _batches(items: Iterable[View], size: int) -> Iterator[list[View]]:

@@ -20,7 +20,7 @@ from vpipe.media import FrameSource, Timeline, VideoInfo
 from vpipe.recognition.classify import short_video
 from vpipe.recognition.clips import FlowUse, Progress, ensure_flow, open_flow
 from vpipe.recognition.preprocess import resize_flow
-from vpipe.recognition.recognizer import ReadyStream, Recognizer, fuse
+from vpipe.recognition.recognizer import ReadyStream, Recognizer
 from vpipe.recognition.scores import SnippetScores
 
 STRIDE_S = Fraction(1, 4)
@@ -82,7 +82,7 @@ def scan(
             )
         scores.append(score_snippets(ready, inputs, stride, recognizer.batch_size))
     count = min(len(one) for one in scores)  # damaged files may end a frame apart
-    fused = fuse([one[:count] for one in scores], [ready.stream.weight for ready in recognizer.streams])
+    fused = recognizer.fused([one[:count] for one in scores])
     return ScannedVideo(
         scores=_timed(recognizer, fused, timeline, fps, length, stride),
         info=reading.info,
