@@ -16,6 +16,7 @@ from vpipe.models.importer.parity import check_fixture, filled, made_input
 from vpipe.models.importer.recognise import recognise
 from vpipe.models.layers import ConvBN
 from vpipe.models.registry import build
+from vpipe.models.resnet3d import SLOW_TAPS
 
 FIXTURES = sorted((Path(__file__).parent / "fixtures").glob("*.json"))
 QUICK = ("tea_r50_16f", "tdn_r50_8f", "slowfast_r50_8x8_mmaction2")  # of the ordinary suite
@@ -200,3 +201,20 @@ def test_labels_that_cannot_be_guessed_are_asked_for() -> None:
     with pytest.raises(UsageError, match="has 20 labels"):
         find_labels("thumos14", 21, "TSM")
     assert packaged_lists() == ["activitynet", "hmdb51", "kinetics400", "something", "thumos14", "ucf101"]
+
+
+def test_pyslowfasts_single_path_networks() -> None:
+    """Slow keeps its frames; I3D and C2D halve them, which the taps tell."""
+    for stem, taps, halve in ((1, SLOW_TAPS, False), (5, SLOW_TAPS, True), (1, (((1, 1),) * 2,) * 4, True)):
+        with torch.device("meta"):
+            hyper = {"classes": 5, "width": 8, "stem": stem, "taps": [list(stage) for stage in taps]}
+            ours = build("resnet3d", hyper).state_dict()
+        theirs = {}
+        for key, value in ours.items():
+            key = key.replace("backbone.conv1.", "s1.pathway0_stem.").replace("fc.", "head.projection.")
+            key = re.sub(r"backbone\.layer(\d)\.", lambda m: f"s{int(m[1]) + 1}.pathway0_res", key)
+            key = re.sub(r"\.conv(\d)\.(conv|bn)", lambda m: f".branch2.{'xabc'[int(m[1])]}_{m[2]}", key)
+            key = re.sub(r"\.downsample\.(conv|bn)", r".branch1_\1", key)
+            theirs[re.sub(r"(branch2\.[abc]|branch1)_conv", r"\1", key)] = value
+        mapped = recognise(Checkpoint(Path("a.pyth"), theirs, ()), Choices())
+        assert (mapped.layout.architecture, mapped.hyper["halve"]) == ("resnet3d", halve)

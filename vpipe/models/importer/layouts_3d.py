@@ -31,6 +31,13 @@ def _resnet3d(state: State, keys: list[str], choices: Choices) -> dict[str, Any]
     }
 
 
+def _pyslowfast(state: State, keys: list[str], choices: Choices) -> dict[str, Any]:
+    """PySlowFast's Slow, I3D and C2D: the last two halve time after the first stage; only taps tell them."""
+    hyper = _resnet3d(state, keys, choices)
+    flat = all(taps == [1, 1] for stage in hyper["taps"] for taps in stage)
+    return {**hyper, "halve": hyper["stem"] > 1 or flat}
+
+
 def _inflated(state: State, keys: list[str], choices: Choices) -> dict[str, Any]:
     """mmaction2's I3D: strides in time that SlowOnly, whose first convolution has one tap, does not have."""
     hyper = _resnet3d(state, keys, choices)
@@ -314,7 +321,7 @@ LAYOUTS = (
             *((rf"^s{n}\.pathway0_", f"backbone.layer{n - 1}_") for n in (2, 3, 4, 5)),
             *_PYSLOWFAST_BLOCK,
         ),
-        _resnet3d,
+        _pyslowfast,
         "pyslowfast-slow",
         absent=r"pathway1_",
     ),
