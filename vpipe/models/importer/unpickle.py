@@ -62,7 +62,6 @@ class Inert:
         """The pickle fills list-like objects so."""
 
     extend = append
-    add = append
 
     def __call__(self, *args: object, **kwargs: object) -> Inert:
         return self
@@ -307,10 +306,9 @@ def _from_zip(file: BinaryIO, inert: set[str]) -> tuple[object, Callable[[str, i
 
 
 def _from_stream(file: BinaryIO, inert: set[str]) -> tuple[object, Callable[[str, int], bytes]]:
-    first = file.read(2)
-    file.seek(0)
-    if first[:1] != b"\x80":
+    if file.read(1) != b"\x80":
         raise ValueError("neither a zip file nor a pickle")
+    file.seek(0)
     if _Unpickler(file, inert).load() != _MAGIC:
         raise ValueError("a pickle that torch did not write")
     if _Unpickler(file, inert).load() != _PROTOCOL:
