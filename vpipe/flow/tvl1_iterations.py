@@ -242,7 +242,7 @@ def _pad(a, width, height, s, row):
 
 _fixed_plain, _fixed_weighted = _sweep(False, False), _sweep(True, False)
 _until_plain, _until_weighted = _until(False), _until(True)
-# The most iterations one sweep carries, and the floats that their rows in flight may take: half a core's cache.
+# The most iterations one sweep carries, and the floats that their rows may take: half the cache of a core.
 MOST_PER_SWEEP = 30
 _IN_FLIGHT = 1 << 18
 
