@@ -80,9 +80,7 @@ def _on_a_gpu(
     """Work for one pair each: encode what the device computed."""
     from vpipe.flow.batch import flow_stream  # torch only where a GPU is used (start-up)
 
-    images = (
-        (pair, None if a is None else a.image, None if b is None else b.image) for pair, a, b in frames
-    )
+    images = ((pair, None if a is None else a.image, None if b is None else b.image) for pair, a, b in frames)
     for pair, flow in flow_stream(images, params, device):
         yield functools.partial(encode, pair, flow, storage, size)
 
