@@ -41,5 +41,5 @@ def texels_length(width: int, height: int) -> int:
 
 
 def line_length(width: int) -> int:
-    """Floats of scratch that `linearise` needs: five of a row of texels' worth, less one."""
+    """Floats of scratch that `linearise` needs: texels, weights in x and y (four each), left, top, inside."""
     return 15 * (width + LANES)
