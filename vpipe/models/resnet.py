@@ -1,16 +1,21 @@
-"""The 2-D residual network (He et al. 2016, section 3) that most published video networks are built on."""
+"""The 2-D residual network (He et al. 2016, section 3) that most published video networks are built on.
+
+TSN, TSM, TEA, STM and TANet are a `FrameResNet` with blocks of their own.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from vpipe.models.layers import ConvBN
+from vpipe.models.layers import ConvBN, FrameNetwork
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 MOST_BLOCKS = 64  # of a stage; a weight file that claims more is refused
+MOST_SEGMENTS = 1024  # of a clip, likewise
 
 
 class BasicBlock(nn.Module):
@@ -109,3 +114,32 @@ class ResNet(nn.Module):
         x = self.maxpool(self.conv1(x))
         features: Tensor = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return features
+
+
+@dataclass(frozen=True)
+class FrameResNetDims:
+    """What every residual network over the segments of a clip has."""
+
+    classes: int
+    segments: int = 8
+    channels: int = 3  # of one frame: 3 RGB, 2 flow
+    stack: int = 1  # frames or flows that are the channels of one input
+    blocks: tuple[int, ...] = (3, 4, 6, 3)
+    width: int = 64
+
+
+class FrameResNet(FrameNetwork):
+    """A residual network of `make`'s blocks on every segment, and the mean of their logits.
+
+    (N, segments * stack, C, H, W) normalised inputs -> (N, classes) logits.
+    """
+
+    backbone: ResNet
+
+    def __init__(self, dims: FrameResNetDims, make: Block, expansion: int = 4) -> None:
+        super().__init__()
+        if not 1 <= dims.segments <= MOST_SEGMENTS:
+            raise ValueError(f"segments is 1 to {MOST_SEGMENTS}")
+        self.segments = dims.segments
+        self.backbone = ResNet(dims.channels * dims.stack, dims.blocks, dims.width, make, expansion=expansion)
+        self.fc = nn.Linear(self.backbone.outputs, dims.classes)

@@ -13,6 +13,9 @@ from vpipe.errors import UsageError
 
 State = Mapping[str, Tensor]
 
+# mmaction2's heads, those of 2-D and of 3-D networks.
+MMACTION_HEAD = ((r"^cls_head\.fc_cls\.", "fc."),)
+
 
 @dataclass(frozen=True)
 class Choices:

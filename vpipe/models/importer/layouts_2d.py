@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from vpipe.errors import UsageError
-from vpipe.models.importer.layout import Choices, Layout, State, count_blocks, shape, stacked
+from vpipe.models.importer.layout import MMACTION_HEAD, Choices, Layout, State, count_blocks, shape, stacked
 
 # torchvision's names of a residual network, in the form `conv.weight` and `bn.weight` side by side.
 _RESNET = (
@@ -16,7 +16,6 @@ _RESNET = (
     (r"\bdownsample\.1\.", "downsample.bn."),
 )
 _MIT = ((r"^(module\.)?base_model\.", "backbone."), (r"^(module\.)?new_fc\.", "fc."))
-_MMACTION = ((r"^cls_head\.fc_cls\.", "fc."),)
 
 
 def _segmented(state: State, choices: Choices, segments: int) -> dict[str, Any]:
@@ -196,7 +195,7 @@ LAYOUTS = (
         "TSM, open-mmlab/mmaction2",
         "tsm",
         r"^backbone\.layer1\.0\.(block\.)?(conv1\.conv\.net\.|net\.conv1)",
-        (*_MMACTION, *_SHIFTED, *_NON_LOCAL),
+        (*MMACTION_HEAD, *_SHIFTED, *_NON_LOCAL),
         _tsm,
         "mmaction2",
         absent=r"\.tam\.",
@@ -213,7 +212,7 @@ LAYOUTS = (
         "TANet, open-mmlab/mmaction2",
         "tanet",
         r"^backbone\.layer1\.0\.tam\.",
-        (*_MMACTION, (r"\.block\.", "."), (r"\.tam\.", ".temporal.")),
+        (*MMACTION_HEAD, (r"\.block\.", "."), (r"\.tam\.", ".temporal.")),
         _tanet,
         "mmaction2-tanet",
     ),
@@ -291,7 +290,7 @@ LAYOUTS = (
         "TSN, open-mmlab/mmaction2",
         "tsn-resnet",
         r"^backbone\.layer1\.0\.conv1\.conv\.weight",
-        _MMACTION,
+        MMACTION_HEAD,
         _tsn(25),
         "mmaction2",
         absent=r"\.(net|tam)\.|_path\.",
@@ -370,7 +369,7 @@ LAYOUTS = (
         "tsm-mobilenetv2",
         r"^backbone\.layer2\.1\.conv\.0\.conv\.net\.",
         (
-            *_MMACTION,
+            *MMACTION_HEAD,
             (r"\.net\.", "."),
             (r"^backbone\.conv1\.", "backbone.0."),
             (r"^backbone\.conv2\.", "backbone.18."),

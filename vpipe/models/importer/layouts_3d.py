@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vpipe.models.importer.layout import Choices, Layout, State, count_blocks, shape
-
-_MMACTION = ((r"^cls_head\.fc_cls\.", "fc."),)
+from vpipe.models.importer.layout import MMACTION_HEAD, Choices, Layout, State, count_blocks, shape
 
 
 def _taps(state: State, prefix: str) -> list[list[list[int]]]:
@@ -191,7 +189,7 @@ LAYOUTS = (
         "c3d",
         r"^backbone\.conv1a\.conv\.",
         (
-            *_MMACTION,
+            *MMACTION_HEAD,
             *((rf"^backbone\.conv{name}\.conv\.", f"backbone.{n}.") for name, n in _C3D_PLACES.items()),
             (r"^backbone\.fc", "fc"),
         ),
@@ -235,7 +233,7 @@ LAYOUTS = (
         "r3d",
         r"^backbone\.layer1\.0\.conv1\.conv\.conv_s\.",
         (
-            *_MMACTION,
+            *MMACTION_HEAD,
             (r"^backbone\.conv1\.", "backbone.0.0."),
             (r"^backbone\.layer(\d)\.", r"backbone.\1."),
             (r"(\d|downsample)\.bn\.", r"\1.temporal.bn."),
@@ -251,7 +249,7 @@ LAYOUTS = (
         "slowfast",
         r"^backbone\.slow_path\.conv1\.",
         (
-            *_MMACTION,
+            *MMACTION_HEAD,
             (r"^backbone\.slow_path\.conv1_lateral\.conv\.", "lateral.0."),
             (r"^backbone\.slow_path\.layer(\d)_lateral\.conv\.", r"lateral.\1."),
             (r"^backbone\.(slow|fast)_path\.", r"\1."),
@@ -329,7 +327,7 @@ LAYOUTS = (
         "I3D-ResNet and SlowOnly, open-mmlab/mmaction2",
         "resnet3d",
         r"^backbone\.layer1\.0\.conv1\.conv\.weight$",
-        _MMACTION,
+        MMACTION_HEAD,
         _inflated,
         "mmaction2-3d",
         absent=r"conv_s|_path\.",

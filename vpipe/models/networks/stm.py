@@ -10,19 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vpipe.models.layers import ConvBN, FrameNetwork, TemporalConv, next_minus_this
+from vpipe.models.layers import ConvBN, TemporalConv, next_minus_this
 from vpipe.models.registry import register
-from vpipe.models.resnet import ResNet, shortcut
+from vpipe.models.resnet import FrameResNet, FrameResNetDims, shortcut
 
 
 @dataclass(frozen=True)
-class STMDims:
-    classes: int
-    segments: int = 8
-    channels: int = 3
-    stack: int = 1
-    blocks: tuple[int, ...] = (3, 4, 6, 3)
-    width: int = 64
+class STMDims(FrameResNetDims):
     reduce: int = 16  # channels of the motion module, as a share
 
 
@@ -66,16 +60,8 @@ class STMBlock(nn.Module):
 
 
 @register("stm")
-class STM(FrameNetwork):
+class STM(FrameResNet):
     """(N, segments * stack, C, H, W) normalised inputs -> (N, classes) logits."""
 
     def __init__(self, dims: STMDims) -> None:
-        super().__init__()
-        self.segments = dims.segments
-        self.backbone = ResNet(
-            dims.channels * dims.stack,
-            dims.blocks,
-            dims.width,
-            lambda inputs, planes, stride, *_: STMBlock(inputs, planes, stride, dims),
-        )
-        self.fc = nn.Linear(self.backbone.outputs, dims.classes)
+        super().__init__(dims, lambda inputs, planes, stride, *_: STMBlock(inputs, planes, stride, dims))

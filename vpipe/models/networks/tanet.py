@@ -10,19 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vpipe.models.layers import FrameNetwork
 from vpipe.models.registry import register
-from vpipe.models.resnet import Bottleneck, ResNet
+from vpipe.models.resnet import Bottleneck, FrameResNet, FrameResNetDims
 
 
 @dataclass(frozen=True)
-class TANetDims:
-    classes: int
-    segments: int = 8
-    channels: int = 3
-    stack: int = 1
-    blocks: tuple[int, ...] = (3, 4, 6, 3)
-    width: int = 64
+class TANetDims(FrameResNetDims):
     kernel: int = 3  # taps of the adaptive convolution
     expand: int = 2  # width of the global branch, times segments
     reduce: int = 4  # of the local branch
@@ -66,16 +59,11 @@ class TAM(nn.Module):
 
 
 @register("tanet")
-class TANet(FrameNetwork):
+class TANet(FrameResNet):
     """(N, segments * stack, C, H, W) normalised inputs -> (N, classes) logits."""
 
     def __init__(self, dims: TANetDims) -> None:
-        super().__init__()
-        self.segments = dims.segments
-        self.backbone = ResNet(
-            dims.channels * dims.stack,
-            dims.blocks,
-            dims.width,
+        super().__init__(
+            dims,
             lambda inputs, planes, stride, *_: Bottleneck(inputs, planes, stride, temporal=TAM(planes, dims)),
         )
-        self.fc = nn.Linear(self.backbone.outputs, dims.classes)

@@ -11,19 +11,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vpipe.models.layers import ConvBN, FrameNetwork, TemporalConv, next_minus_this
+from vpipe.models.layers import ConvBN, TemporalConv, next_minus_this
 from vpipe.models.registry import register
-from vpipe.models.resnet import ResNet, shortcut
+from vpipe.models.resnet import FrameResNet, FrameResNetDims, shortcut
 
 
 @dataclass(frozen=True)
-class TEADims:
-    classes: int
-    segments: int = 8
-    channels: int = 3
-    stack: int = 1
-    blocks: tuple[int, ...] = (3, 4, 6, 3)
-    width: int = 64
+class TEADims(FrameResNetDims):
     base_width: int = 26  # channels of a split for 64 planes
     splits: int = 4
     reduce: int = 16  # channels of the motion excitation, as a share
@@ -79,16 +73,11 @@ class TEABlock(nn.Module):
 
 
 @register("tea")
-class TEA(FrameNetwork):
+class TEA(FrameResNet):
     """(N, segments * stack, C, H, W) normalised inputs -> (N, classes) logits."""
 
     def __init__(self, dims: TEADims) -> None:
-        super().__init__()
-        self.segments = dims.segments
-        self.backbone = ResNet(
-            dims.channels * dims.stack,
-            dims.blocks,
-            dims.width,
+        super().__init__(
+            dims,
             lambda inputs, planes, stride, stage, place: TEABlock(inputs, planes, stride, not place, dims),
         )
-        self.fc = nn.Linear(self.backbone.outputs, dims.classes)

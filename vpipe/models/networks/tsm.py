@@ -11,20 +11,14 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from vpipe.models.blocks import temporal_shift
-from vpipe.models.layers import ConvBN, FrameNetwork
+from vpipe.models.layers import ConvBN
 from vpipe.models.registry import register
-from vpipe.models.resnet import BasicBlock, Bottleneck, ResNet
+from vpipe.models.resnet import BasicBlock, Bottleneck, FrameResNet, FrameResNetDims
 
 
 @dataclass(frozen=True)
-class TSMDims:
-    classes: int
-    segments: int = 8
-    channels: int = 3  # of one frame: 3 RGB, 2 flow
-    stack: int = 1  # frames or flows that are the channels of one input
-    blocks: tuple[int, ...] = (3, 4, 6, 3)
+class TSMDims(FrameResNetDims):
     bottleneck: bool = True
-    width: int = 64
     share: int = 8  # one of `share` parts of the channels goes each way
     every: int = 1  # shift in every block, or in every second (the reference's ResNet-101)
     whole_block: bool = False  # shift before the identity path too ("in-place shift", section 4.1)
@@ -81,16 +75,14 @@ class TemporalPool(nn.Module):
 
 
 @register("tsm")
-class TSM(FrameNetwork):
+class TSM(FrameResNet):
     """(N, segments * stack, C, H, W) normalised inputs -> (N, classes) logits."""
 
     def __init__(self, dims: TSMDims) -> None:
-        super().__init__()
         if dims.pool not in ("none", "max", "halves"):
             raise ValueError(f"pool is none, max or halves, not {dims.pool!r}")
         if min(dims.segments, dims.share, dims.every) < 1:
             raise ValueError("segments, share and every are at least 1")
-        self.segments = dims.segments
         kind = Bottleneck if dims.bottleneck else BasicBlock
 
         def block(inputs: int, planes: int, stride: int, stage: int, place: int) -> nn.Module:
@@ -106,9 +98,6 @@ class TSM(FrameNetwork):
                 layers.append(NonLocal(planes * kind.expansion, frames, dims.non_local_bias))
             return layers[0] if len(layers) == 1 else nn.Sequential(*layers)
 
-        self.backbone = ResNet(
-            dims.channels * dims.stack, dims.blocks, dims.width, block, expansion=kind.expansion
-        )
+        super().__init__(dims, block, kind.expansion)
         if dims.pool == "max":
             self.backbone.layer1.append(TemporalPool(dims.segments))
-        self.fc = nn.Linear(self.backbone.outputs, dims.classes)

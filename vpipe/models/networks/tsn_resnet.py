@@ -8,37 +8,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import nn
-
-from vpipe.models.layers import FrameNetwork
 from vpipe.models.registry import register
-from vpipe.models.resnet import BasicBlock, Bottleneck, ResNet
+from vpipe.models.resnet import BasicBlock, Bottleneck, FrameResNet, FrameResNetDims
 
 
 @dataclass(frozen=True)
-class TSNResNetDims:
-    classes: int
-    segments: int = 8
-    channels: int = 3  # of one frame: 3 RGB, 2 flow
-    stack: int = 1  # frames or flows that are the channels of one input
-    blocks: tuple[int, ...] = (3, 4, 6, 3)
+class TSNResNetDims(FrameResNetDims):
     bottleneck: bool = True
-    width: int = 64
 
 
 @register("tsn-resnet")
-class TSNResNet(FrameNetwork):
+class TSNResNet(FrameResNet):
     """(N, segments * stack, C, H, W) normalised inputs -> (N, classes) logits."""
 
     def __init__(self, dims: TSNResNetDims) -> None:
-        super().__init__()
-        self.segments = dims.segments
         block = Bottleneck if dims.bottleneck else BasicBlock
-        self.backbone = ResNet(
-            dims.channels * dims.stack,
-            dims.blocks,
-            dims.width,
-            lambda inputs, planes, stride, stage, place: block(inputs, planes, stride),
-            expansion=block.expansion,
+        super().__init__(
+            dims, lambda inputs, planes, stride, *_: block(inputs, planes, stride), block.expansion
         )
-        self.fc = nn.Linear(self.backbone.outputs, dims.classes)
