@@ -10,20 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
-from vpipe.errors import UsageError, Warning_
+from vpipe.errors import Warning_
 from vpipe.media import FrameSource, Timeline, VideoInfo
 from vpipe.recognition.classify import short_video
 from vpipe.recognition.clips import FlowUse, Progress, ensure_flow, open_flow
+from vpipe.recognition.grid import SnippetGrid, snippet_grid
 from vpipe.recognition.preprocess import resize_flow
 from vpipe.recognition.recognizer import ReadyStream, Recognizer
 from vpipe.recognition.scores import SnippetScores
+from vpipe.recognition.snippets_published import scan_published
 
-STRIDE_S = Fraction(1, 4)
 FLOWS_AT_A_TIME = 32
 
 
@@ -43,18 +43,18 @@ def scan(
     path: Path,
     recognizer: Recognizer,
     *,
+    grid: SnippetGrid | None = None,
     cache_dir: Path | None = None,
     jobs: int = 1,
     progress: Progress | None = None,
 ) -> ScannedVideo:
-    """Score every snippet of a video.
+    """Score every snippet of a video; `grid` None takes what suits the model.
 
     A flow stream reads the cache, which is filled first; `progress` hears (done, total) of its pairs and
     then of the grid frames. Raises InputError as FrameSource does and `no_motion`; UsageError
     `streams_differ`.
     """
-    fps, length = _common_grid(recognizer)
-    stride = max(1, round(fps * STRIDE_S))
+    grid = grid or snippet_grid(recognizer)
     reading = FrameSource(path)
     reading.require_motion()
     timeline = reading.timeline()
@@ -62,13 +62,54 @@ def scan(
     warnings = {w.code: w for w in reading.warnings}
     if short := short_video(duration_s, recognizer.streams):
         warnings[short.code] = short
+    if recognizer.streams[0].stream.convention is not None:
+        found = scan_published(
+            path, recognizer, timeline, grid, cache_dir=cache_dir, jobs=jobs, progress=progress
+        )
+        scores, flow_use = found.scores, found.flow
+        when = found.start_s, found.centre_s, found.end_s
+        warnings |= {w.code: w for w in found.warnings}
+    else:
+        scores, flow_use = _scan_grid(
+            path, recognizer, timeline, grid, warnings, cache_dir=cache_dir, jobs=jobs, progress=progress
+        )
+        when = _times(len(scores[0]), grid)
+    return ScannedVideo(
+        scores=SnippetScores(
+            recognizer.labels,
+            recognizer.model.background,
+            recognizer.fused(scores).astype(np.float32),
+            *when,
+            duration_s=duration_s,
+            frame_times_s=_frame_times(timeline),
+        ),
+        info=reading.info,
+        frames=len(timeline),
+        duration_s=duration_s,
+        warnings=list(warnings.values()),
+        flow=flow_use,
+    )
+
+
+def _scan_grid(
+    path: Path,
+    recognizer: Recognizer,
+    timeline: Timeline,
+    grid: SnippetGrid,
+    warnings: dict[str, Warning_],
+    *,
+    cache_dir: Path | None,
+    jobs: int,
+    progress: Progress | None,
+) -> tuple[list[np.ndarray], FlowUse | None]:
+    """Probabilities (S, labels) by each stream of a model that looks at neighbouring frames of a grid."""
     scores: list[np.ndarray] = []
     flow_use: FlowUse | None = None
     for ready in recognizer.streams:
         stream = ready.stream
         inputs: Iterable[np.ndarray]
         if stream.modality == "rgb":
-            inputs = _rgb_inputs(path, ready, int(timeline.times[-1] * fps) + 1, progress)
+            inputs = _rgb_inputs(path, ready, int(timeline.times[-1] * stream.fps) + 1, progress)
         else:
             entry = open_flow(path, stream, cache_dir, recognizer.device)
             flow_use = ensure_flow(entry, range(entry.pairs), jobs=jobs, progress=progress)
@@ -80,17 +121,9 @@ def scan(
                     entry.read(list(range(first, min(first + FLOWS_AT_A_TIME, entry.pairs)))), stream.size
                 )
             )
-        scores.append(score_snippets(ready, inputs, stride, recognizer.batch_size))
+        scores.append(score_snippets(ready, inputs, grid.stride, recognizer.batch_size))
     count = min(len(one) for one in scores)  # damaged files may end a frame apart
-    fused = recognizer.fused([one[:count] for one in scores])
-    return ScannedVideo(
-        scores=_timed(recognizer, fused, timeline, fps, length, stride),
-        info=reading.info,
-        frames=len(timeline),
-        duration_s=duration_s,
-        warnings=list(warnings.values()),
-        flow=flow_use,
-    )
+    return [one[:count] for one in scores], flow_use
 
 
 def score_snippets(
@@ -141,38 +174,15 @@ def _rgb_inputs(
             progress(k + 1, total)
 
 
-def _common_grid(recognizer: Recognizer) -> tuple[Fraction, int]:
-    """(fps, grid frames of a clip) that all streams share."""
-    if any(ready.stream.convention for ready in recognizer.streams):
-        raise UsageError(
-            "no_snippets",
-            f"model '{recognizer.model.name}' is imported: it labels whole videos (`vpipe classify`); `vpipe "
-            "detect` takes packaged models and those of `vpipe train`",
-        )
-    grids = {(ready.stream.fps, ready.clip_length) for ready in recognizer.streams}
-    if len(grids) > 1:
-        raise UsageError(
-            "streams_differ",
-            f"model '{recognizer.model.name}': its streams look at clips of different length; `vpipe detect` "
-            "needs one length",
-        )
-    return grids.pop()
+def _times(count: int, grid: SnippetGrid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Start, centre and end of `count` snippets, seconds."""
+    assert grid.fps is not None
+    fps = float(grid.fps)
+    start = np.arange(count) * grid.stride / fps
+    return start, start + float(grid.offset) / fps, start + grid.window / fps
 
 
-def _timed(
-    recognizer: Recognizer, fused: np.ndarray, timeline: Timeline, fps: Fraction, length: int, stride: int
-) -> SnippetScores:
-    start = np.arange(len(fused)) * stride / float(fps)
-    duration_s = float(timeline.duration_s)
+def _frame_times(timeline: Timeline) -> np.ndarray:
     ticks = np.asarray(timeline.times.ticks, dtype=np.int64)
     unit = timeline.times.unit
-    return SnippetScores(
-        labels=recognizer.labels,
-        background=recognizer.model.background,
-        probabilities=fused.astype(np.float32),
-        start_s=start,
-        centre_s=start + (length - 1) / 2 / float(fps),
-        end_s=start + length / float(fps),
-        duration_s=duration_s,
-        frame_times_s=(ticks - ticks[0]) * unit.numerator / unit.denominator,
-    )
+    return np.asarray((ticks - ticks[0]) * unit.numerator / unit.denominator)
