@@ -19,25 +19,40 @@ MOST_SEGMENTS = 1024  # of a clip, likewise
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions: ResNet-18 and -34. `enter` works on the input of the residual branch only."""
+    """Two 3x3 convolutions: ResNet-18 and -34.
+
+    `enter` works on the input of the residual branch only, `after` on the block's output.
+    """
 
     expansion = 1
 
-    def __init__(self, inputs: int, planes: int, stride: int, *, enter: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        planes: int,
+        stride: int,
+        *,
+        enter: nn.Module | None = None,
+        after: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.enter = enter or nn.Identity()
         self.conv1 = ConvBN(inputs, planes, 3, stride)
         self.conv2 = ConvBN(planes, planes, 3, relu=False)
         self.downsample = shortcut(inputs, planes, stride)
+        self.after = after or nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.relu_(self.conv2(self.conv1(self.enter(x))) + self.downsample(x))
+        x = torch.relu_(self.conv2(self.conv1(self.enter(x))) + self.downsample(x))
+        out: Tensor = self.after(x)
+        return out
 
 
 class Bottleneck(nn.Module):
     """1x1, 3x3 (with the stride) and 1x1 convolutions: ResNet-50 and deeper.
 
-    `enter` works on the input of the residual branch, `temporal` on what its first convolution gives.
+    `enter` works on the input of the residual branch, `temporal` on what its first convolution gives, `after`
+    on the block's output.
     """
 
     expansion = 4
@@ -50,6 +65,7 @@ class Bottleneck(nn.Module):
         *,
         enter: nn.Module | None = None,
         temporal: nn.Module | None = None,
+        after: nn.Module | None = None,
         bias: bool = False,
     ) -> None:
         super().__init__()
@@ -59,10 +75,12 @@ class Bottleneck(nn.Module):
         self.conv2 = ConvBN(planes, planes, 3, stride, bias=bias)
         self.conv3 = ConvBN(planes, planes * 4, 1, bias=bias, relu=False)
         self.downsample = shortcut(inputs, planes * 4, stride, bias=bias)
+        self.after = after or nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         branch = self.conv3(self.conv2(self.temporal(self.conv1(self.enter(x)))))
-        return torch.relu_(branch + self.downsample(x))
+        out: Tensor = self.after(torch.relu_(branch + self.downsample(x)))
+        return out
 
 
 def shortcut(inputs: int, outputs: int, stride: int, *, bias: bool = False) -> nn.Module:

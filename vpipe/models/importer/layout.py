@@ -15,6 +15,20 @@ State = Mapping[str, Tensor]
 
 # mmaction2's heads, those of 2-D and of 3-D networks.
 MMACTION_HEAD = ((r"^cls_head\.fc_cls\.", "fc."),)
+# tsn-pytorch and what grew from it; a network without dropout keeps its last layer inside.
+MIT_NAMES = (
+    (r"^(module\.)?base_model\.(fc|last_linear)\.", "fc."),
+    (r"^(module\.)?base_model\.", "backbone."),
+    (r"^(module\.)?new_fc\.", "fc."),
+)
+# Non-local blocks as temporal-shift-module and mmaction2 have them.
+NON_LOCAL = (
+    (r"\.(nl|non_local_block)\.", ".after."),
+    (r"\.after\.(g|phi|theta)\.(0\.)?(conv\.)?(weight|bias)$", r".after.\1.\4"),
+    (r"\.after\.W\.0\.", ".after.out.conv."),
+    (r"\.after\.W\.1\.", ".after.out.bn."),
+    (r"\.after\.conv_out\.", ".after.out."),
+)
 
 
 @dataclass(frozen=True)
@@ -30,6 +44,7 @@ class Choices:
     frames: int | None = None  # of a clip, where the network takes any number
     stride: int | None = None  # frames between two of a clip
     slow_ratio: int | None = None  # SlowFast's alpha: fast frames for one slow frame
+    non_local: str | None = None  # the pairwise function, where two of them have the same weights
 
 
 @dataclass(frozen=True)
@@ -87,6 +102,34 @@ def count_blocks(state: State, prefix: str) -> int:
     """How many blocks follow `prefix`, as in `backbone.layer1.` and then 0, 1, 2."""
     pattern = re.compile(re.escape(prefix) + r"(\d+)\.")
     return len({match[1] for key in state if (match := pattern.match(key))})
+
+
+def non_local(
+    state: State, keys: list[str], prefix: str, blocks: list[int], choices: Choices, *, softmax: bool = True
+) -> dict[str, Any]:
+    """Hyper-parameters of the non-local blocks after residual blocks; empty where there are none.
+
+    Embedded Gaussian and dot product have the same weights: without a choice, `softmax` says which.
+    """
+    places = [
+        [place for place in range(count) if f"{prefix}layer{stage}.{place}.after.g.weight" in state]
+        for stage, count in enumerate(blocks, start=1)
+    ]
+    if not any(places):
+        return {}
+    told = "embedded-gaussian" if softmax else "dot-product"
+    embedded = any(".after.theta." in key for key in state)
+    pyslowfast = any("_nonlocal" in key for key in keys)
+    halved = "inputs" if pyslowfast else "none"
+    if any(re.search(r"\.g\.0\.(conv\.)?weight$", key) for key in keys):
+        halved = "values"
+    return {
+        "non_local": places,
+        "non_local_kind": (choices.non_local or told) if embedded else "gaussian",
+        "non_local_bias": any(key.endswith(".after.out.conv.bias") for key in state),
+        "non_local_pool": halved,
+        "non_local_scale": pyslowfast,
+    }
 
 
 def shape(state: State, key: str) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Layouts of the networks that see frames one by one: TSN, two-stream, TSM, TEA, STM, TDN and TANet."""
+"""Layouts of 2-D residual networks over segments: TSN, two-stream, TSM, TEA, STM, TDN and TANet."""
 
 from __future__ import annotations
 
@@ -6,7 +6,18 @@ import re
 from typing import Any
 
 from vpipe.errors import UsageError
-from vpipe.models.importer.layout import MMACTION_HEAD, Choices, Layout, State, count_blocks, shape, stacked
+from vpipe.models.importer.layout import (
+    MIT_NAMES,
+    MMACTION_HEAD,
+    NON_LOCAL,
+    Choices,
+    Layout,
+    State,
+    count_blocks,
+    non_local,
+    shape,
+    stacked,
+)
 
 # torchvision's names of a residual network, in the form `conv.weight` and `bn.weight` side by side.
 _RESNET = (
@@ -15,7 +26,6 @@ _RESNET = (
     (r"\bdownsample\.0\.", "downsample.conv."),
     (r"\bdownsample\.1\.", "downsample.bn."),
 )
-_MIT = ((r"^(module\.)?base_model\.", "backbone."), (r"^(module\.)?new_fc\.", "fc."))
 
 
 def _segmented(state: State, choices: Choices, segments: int) -> dict[str, Any]:
@@ -69,22 +79,13 @@ def _tsm(state: State, keys: list[str], choices: Choices) -> dict[str, Any]:
         every = 1 if shifted == set(blocks) else 2
         if shifted != {(stage, place) for stage, place in blocks if place % every == 0}:
             raise UsageError("unknown_layout", "its shifted blocks are neither all nor every second one")
-    non_local = [
-        [
-            place
-            for place in range(count)
-            if any(key.startswith(f"backbone.layer{stage}.{place}.1.theta") for key in state)
-        ]
-        for stage, count in enumerate(hyper["blocks"], start=1)
-    ]
     return {
         **hyper,
         "bottleneck": _has_bottlenecks(state),
         "share": choices.share or 8,
         "every": every,
         "whole_block": whole,
-        "non_local": non_local,
-        "non_local_bias": any(key.endswith(".1.out.conv.bias") for key in state),
+        **non_local(state, keys, "backbone.", hyper["blocks"], choices),
         "pool": "max" if pooled else "halves" if choices.temporal_pool else "none",
     }
 
@@ -125,60 +126,11 @@ def _tdn(state: State, keys: list[str], choices: Choices) -> dict[str, Any]:
     }
 
 
-def _vgg(state: State, keys: list[str], choices: Choices) -> dict[str, Any]:
-    width, channels, *_ = shape(state, "backbone.0.weight")
-    per_frame, stack = stacked(channels)
-    hidden, flat = shape(state, "fc6.weight")
-    return {
-        "classes": shape(state, "fc.weight")[0],
-        "segments": choices.segments or 1,
-        "channels": per_frame,
-        "stack": stack,
-        "width": width,
-        "hidden": hidden,
-        "side": round((flat / (width * 8)) ** 0.5),
-    }
-
-
-def _bninception(state: State, keys: list[str], choices: Choices) -> dict[str, Any]:
-    width, channels, *_ = shape(state, "backbone.conv1_7x7_s2.conv.weight")
-    per_frame, stack = stacked(channels)
-    return {
-        "classes": shape(state, "fc.weight")[0],
-        "segments": choices.segments or 3,
-        "channels": per_frame,
-        "stack": stack,
-        "share": 64 // max(width, 1),
-    }
-
-
-def _mobilenet(state: State, keys: list[str], choices: Choices) -> dict[str, Any]:
-    width, channels, *_ = shape(state, "backbone.0.conv.weight")
-    per_frame, stack = stacked(channels)
-    return {
-        "classes": shape(state, "fc.weight")[0],
-        "segments": choices.segments or 8,
-        "channels": per_frame,
-        "stack": stack,
-        "share": choices.share or 8,
-        "narrow": 32 // max(width, 1),
-    }
-
-
-# Where mmaction2's stages of MobileNetV2 begin in the sequence of all blocks.
-_MOBILE_STAGES = ((1, 1, 1), (2, 2, 2), (3, 4, 3), (4, 7, 4), (5, 11, 3), (6, 14, 3), (7, 17, 1))
 _SHIFTED = (
     (r"\b(layer2)\.net\.(\d)", r"\1.\2"),
     (r"\b(layer\d\.\d+)\.net\.", r"\1.1."),
-    (r"\.block\.", ".0."),
+    (r"\.block\.", "."),
     (r"\b(conv\d\.conv|conv\d)\.net\.", r"\1."),
-)
-_NON_LOCAL = (
-    (r"\.(nl|non_local_block)\.", ".1."),
-    (r"\.1\.(g|phi|theta)\.(0\.)?(conv\.)?(weight|bias)$", r".1.\1.\4"),
-    (r"\.1\.W\.0\.", ".1.out.conv."),
-    (r"\.1\.W\.1\.", ".1.out.bn."),
-    (r"\.1\.conv_out\.", ".1.out."),
 )
 
 LAYOUTS = (
@@ -186,7 +138,7 @@ LAYOUTS = (
         "TSM, mit-han-lab/temporal-shift-module",
         "tsm",
         r"base_model\.layer1\.0\.(conv1\.net\.|net\.conv1)",
-        (*_MIT, *_SHIFTED, *_NON_LOCAL, *_RESNET),
+        (*MIT_NAMES, *_SHIFTED, *NON_LOCAL, *_RESNET),
         _tsm,
         "tsm",
         absent=r"\.tam\.",
@@ -195,7 +147,7 @@ LAYOUTS = (
         "TSM, open-mmlab/mmaction2",
         "tsm",
         r"^backbone\.layer1\.0\.(block\.)?(conv1\.conv\.net\.|net\.conv1)",
-        (*MMACTION_HEAD, *_SHIFTED, *_NON_LOCAL),
+        (*MMACTION_HEAD, *_SHIFTED, *NON_LOCAL),
         _tsm,
         "mmaction2",
         absent=r"\.tam\.",
@@ -204,7 +156,7 @@ LAYOUTS = (
         "TANet, liu-zhy/temporal-adaptive-module",
         "tanet",
         r"base_model\.layer1\.0\.tam\.",
-        (*_MIT, (r"\.net\.", "."), (r"\.tam\.", ".temporal."), *_RESNET),
+        (*MIT_NAMES, (r"\.net\.", "."), (r"\.tam\.", ".temporal."), *_RESNET),
         _tanet,
         "tsm",
     ),
@@ -221,7 +173,7 @@ LAYOUTS = (
         "tea",
         r"layer1\.0\.me\.conv1\.",
         (
-            *_MIT,
+            *MIT_NAMES,
             (r"\.me\.conv1\.", ".excite.squeeze.conv."),
             (r"\.me\.bn1\.", ".excite.squeeze.bn."),
             (r"\.me\.conv2\.", ".excite.transform."),
@@ -256,7 +208,7 @@ LAYOUTS = (
         "tdn",
         r"base_model\.conv1_5\.0\.",
         (
-            *_MIT,
+            *MIT_NAMES,
             (r"\.conv1_5\.0\.", ".short_conv.conv."),
             (r"\.conv1_5\.1\.", ".short_conv.bn."),
             (r"\.resnext_layer1\.", ".short_layer."),
@@ -281,7 +233,7 @@ LAYOUTS = (
         "TSN, mit-han-lab/temporal-shift-module",
         "tsn-resnet",
         r"base_model\.layer1\.0\.conv1\.weight",
-        (*_MIT, *_RESNET),
+        (*MIT_NAMES, *_RESNET),
         _tsn(8),
         "tsm",
         absent=r"\.(net|tam|me|mb|mse)\.",
@@ -312,79 +264,5 @@ LAYOUTS = (
         _tsn(1),
         "bryanyzhu",
         absent=r"^features\.",
-    ),
-    Layout(
-        "two-stream VGG16, bryanyzhu/two-stream-pytorch",
-        "vgg16",
-        r"^fc_action\.",
-        (
-            (r"^fc_action\.", "fc."),
-            (r"^features\.", "backbone."),
-            (r"^classifier\.0\.", "fc6."),
-            (r"^classifier\.3\.", "fc7."),
-        ),
-        _vgg,
-        "bryanyzhu",
-        absent=r"^layer1\.",
-    ),
-    Layout(
-        "TSN BNInception, yjxiong/tsn-pytorch",
-        "tsn-bninception",
-        r"base_model\.conv1_7x7_s2\.",
-        (
-            *_MIT,
-            (r"^backbone\.inception_(\d\w)_", r"backbone.inception_\1.branches."),
-            (r"^(backbone\..+)_bn\.", r"\1.bn."),
-            (r"^(backbone\.(?!.*\.bn\.).+)\.(weight|bias)$", r"\1.conv.\2"),
-        ),
-        _bninception,
-        "bninception",
-    ),
-    Layout(
-        "TSM MobileNetV2, mit-han-lab/temporal-shift-module",
-        "tsm-mobilenetv2",
-        r"base_model\.features\.3\.conv\.0\.net\.",
-        (
-            *_MIT,
-            (r"\.net\.", "."),
-            (r"\.features\.", "."),
-            (r"^backbone\.(0|18)\.0\.", r"backbone.\1.conv."),
-            (r"^backbone\.(0|18)\.1\.", r"backbone.\1.bn."),
-            (r"^backbone\.1\.conv\.0\.", "backbone.1.depthwise.conv."),
-            (r"^backbone\.1\.conv\.1\.", "backbone.1.depthwise.bn."),
-            (r"^backbone\.1\.conv\.3\.", "backbone.1.project.conv."),
-            (r"^backbone\.1\.conv\.4\.", "backbone.1.project.bn."),
-            (r"\.conv\.0\.", ".expand.conv."),
-            (r"\.conv\.1\.", ".expand.bn."),
-            (r"\.conv\.3\.", ".depthwise.conv."),
-            (r"\.conv\.4\.", ".depthwise.bn."),
-            (r"\.conv\.6\.", ".project.conv."),
-            (r"\.conv\.7\.", ".project.bn."),
-        ),
-        _mobilenet,
-        "tsm",
-    ),
-    Layout(
-        "TSM MobileNetV2, open-mmlab/mmaction2",
-        "tsm-mobilenetv2",
-        r"^backbone\.layer2\.1\.conv\.0\.conv\.net\.",
-        (
-            *MMACTION_HEAD,
-            (r"\.net\.", "."),
-            (r"^backbone\.conv1\.", "backbone.0."),
-            (r"^backbone\.conv2\.", "backbone.18."),
-            (r"^backbone\.layer1\.0\.conv\.0\.", "backbone.1.depthwise."),
-            (r"^backbone\.layer1\.0\.conv\.1\.", "backbone.1.project."),
-            *(
-                (rf"^backbone\.layer{stage}\.{place}\.", f"backbone.{first + place}.")
-                for stage, first, count in _MOBILE_STAGES
-                for place in range(count)
-            ),
-            (r"(\.\d+)\.conv\.0\.", r"\1.expand."),
-            (r"(\.\d+)\.conv\.1\.", r"\1.depthwise."),
-            (r"(\.\d+)\.conv\.2\.", r"\1.project."),
-        ),
-        _mobilenet,
-        "mmaction2",
     ),
 )

@@ -1,74 +1,10 @@
-"""Layouts of the 3-D networks: I3D, C3D, R(2+1)D and its siblings, SlowOnly, SlowFast."""
+"""Layouts of 3-D networks: I3D on Inception-V1, C3D, R(2+1)D and its siblings."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from vpipe.models.importer.layout import MMACTION_HEAD, Choices, Layout, State, count_blocks, shape
-
-
-def _taps(state: State, prefix: str) -> list[list[list[int]]]:
-    """Taps in time of the first two convolutions of every block, by stage."""
-    return [
-        [
-            [shape(state, f"{prefix}layer{stage}.{place}.conv{n}.conv.weight")[2] for n in (1, 2)]
-            for place in range(count_blocks(state, f"{prefix}layer{stage}."))
-        ]
-        for stage in (1, 2, 3, 4)
-    ]
-
-
-def _resnet3d(state: State, keys: list[str], choices: Choices) -> dict[str, Any]:
-    width, channels, stem, *_ = shape(state, "backbone.conv1.conv.weight")
-    return {
-        "classes": shape(state, "fc.weight")[0],
-        "channels": channels,
-        "width": width,
-        "taps": _taps(state, "backbone."),
-        "stem": stem,
-    }
-
-
-def _pyslowfast(state: State, keys: list[str], choices: Choices) -> dict[str, Any]:
-    """PySlowFast's Slow, I3D and C2D: the last two halve time after the first stage; only taps tell them."""
-    hyper = _resnet3d(state, keys, choices)
-    flat = all(taps == [1, 1] for stage in hyper["taps"] for taps in stage)
-    return {**hyper, "halve": hyper["stem"] > 1 or flat}
-
-
-def _inflated(state: State, keys: list[str], choices: Choices) -> dict[str, Any]:
-    """mmaction2's I3D: strides in time that SlowOnly, whose first convolution has one tap, does not have."""
-    hyper = _resnet3d(state, keys, choices)
-    if hyper["stem"] == 1:
-        return hyper
-    return {**hyper, "stem_stride": 2, "pool_stride": 2, "halve": True}
-
-
-def _slowfast(even: bool) -> Any:
-    """mmaction2 differs from the others in its slow frames and in the order of its last features."""
-
-    def hyper(state: State, keys: list[str], choices: Choices) -> dict[str, Any]:
-        width, _, slow_stem, *_ = shape(state, "slow.conv1.conv.weight")
-        fast_width, _, fast_stem, *_ = shape(state, "fast.conv1.conv.weight")
-        norm = "lateral.0.conv.weight" in state
-        fusion = shape(state, "lateral.0.conv.weight" if norm else "lateral.0.weight")[2]
-        return {
-            "classes": shape(state, "fc.weight")[0],
-            "width": width,
-            "fast_width": fast_width,
-            "slow_taps": _taps(state, "slow."),
-            "fast_taps": _taps(state, "fast."),
-            "slow_stem": slow_stem,
-            "fast_stem": fast_stem,
-            "fusion": fusion,
-            # In no checkpoint; published are 8x8, kernel 7, alpha 4, and 4x16, kernel 5, alpha 8.
-            "alpha": choices.slow_ratio or (4 if fusion == 7 else 8),
-            "lateral_norm": norm,
-            "fast_first": not even,
-            "even": even,
-        }
-
-    return hyper
 
 
 def _r3d(state: State, keys: list[str], choices: Choices) -> dict[str, Any]:
@@ -83,6 +19,9 @@ def _r3d(state: State, keys: list[str], choices: Choices) -> dict[str, Any]:
             taps = shape(state, f"backbone.{stage}.0.conv1.conv.weight")[2]
             kinds.append("full" if taps == 3 else "flat")
     mmaction = any("conv_s" in key for key in keys)
+    # In torchvision's blocks the second convolution has the first one's channels between its halves. Where it
+    # has its own, the weights came from Caffe2 (moabitcoin/ig65m-pytorch), whose norms have another epsilon.
+    caffe2 = split and _between(state, 2) != _between(state, 1)
     return {
         "classes": shape(state, "fc.weight")[0],
         "channels": first[1],
@@ -90,11 +29,18 @@ def _r3d(state: State, keys: list[str], choices: Choices) -> dict[str, Any]:
         "width": last[0],
         "kinds": kinds,
         "middle": first[0] if split else 45,
-        "shared_middle": not mmaction,
+        "shared_middle": not caffe2,
         "split_shortcut": mmaction,
         "pool": mmaction,
-        "eps": 1e-3 if mmaction else 1e-5,
+        "eps": 1e-3 if caffe2 else 1e-5,
+        "middle_eps": 1e-3 if caffe2 and not mmaction else 1e-5,
     }
+
+
+def _between(state: State, conv: int) -> int:
+    """Channels between the halves of a convolution of the first block of the second stage."""
+    key = f"backbone.2.0.conv{conv}.spatial.conv.weight"
+    return shape(state, key)[0]
 
 
 def _i3d(fixed: bool) -> Any:
@@ -132,25 +78,6 @@ _SPLIT = (
 )
 _SHORTCUT = ((r"downsample\.0\.", "downsample.conv."), (r"downsample\.1\.", "downsample.bn."))
 _LAYERS = ((r"^layer(\d)\.", r"backbone.\1."),)
-_PYTORCHVIDEO_BLOCK = (
-    (r"\.res_blocks\.(\d+)\.branch1_conv\.", r".\1.downsample.conv."),
-    (r"\.res_blocks\.(\d+)\.branch1_norm\.", r".\1.downsample.bn."),
-    *(
-        (rf"\.res_blocks\.(\d+)\.branch2\.{kind}_{letter}\.", rf".\1.conv{n}.{ours}.")
-        for n, letter in enumerate("abc", start=1)
-        for kind, ours in (("conv", "conv"), ("norm", "bn"))
-    ),
-)
-_PYSLOWFAST_BLOCK = (
-    (r"_res(\d+)\.branch1\.", r".\1.downsample.conv."),
-    (r"_res(\d+)\.branch1_bn\.", r".\1.downsample.bn."),
-    *(
-        (rf"_res(\d+)\.branch2\.{letter}{theirs}\.", rf".\1.conv{n}.{ours}.")
-        for n, letter in enumerate("abc", start=1)
-        for theirs, ours in (("", "conv"), ("_bn", "bn"))
-    ),
-)
-_PATHS = ("slow", "fast")
 
 LAYOUTS = (
     Layout(
@@ -243,94 +170,5 @@ LAYOUTS = (
         ),
         _r3d,
         "mmaction2-r2plus1d",
-    ),
-    Layout(
-        "SlowFast, open-mmlab/mmaction2",
-        "slowfast",
-        r"^backbone\.slow_path\.conv1\.",
-        (
-            *MMACTION_HEAD,
-            (r"^backbone\.slow_path\.conv1_lateral\.conv\.", "lateral.0."),
-            (r"^backbone\.slow_path\.layer(\d)_lateral\.conv\.", r"lateral.\1."),
-            (r"^backbone\.(slow|fast)_path\.", r"\1."),
-        ),
-        _slowfast(even=False),
-        "mmaction2-slowfast",
-    ),
-    Layout(
-        "SlowFast, facebookresearch/SlowFast",
-        "slowfast",
-        r"^s1\.pathway1_stem\.",
-        (
-            (r"^head\.projection\.", "fc."),
-            *((rf"^s1\.pathway{n}_stem\.", f"{path}.conv1.") for n, path in enumerate(_PATHS)),
-            *((rf"^s{n}_fuse\.conv_f2s\.", f"lateral.{n - 1}.conv.") for n in (1, 2, 3, 4)),
-            *((rf"^s{n}_fuse\.bn\.", f"lateral.{n - 1}.bn.") for n in (1, 2, 3, 4)),
-            *(
-                (rf"^s{n}\.pathway{m}_", f"{path}.layer{n - 1}_")
-                for n in (2, 3, 4, 5)
-                for m, path in enumerate(_PATHS)
-            ),
-            *_PYSLOWFAST_BLOCK,
-        ),
-        _slowfast(even=True),
-        "pyslowfast",
-    ),
-    Layout(
-        "SlowFast, facebookresearch/pytorchvideo",
-        "slowfast",
-        r"^blocks\.0\.multipathway_blocks\.1\.",
-        (
-            (r"^blocks\.\d+\.proj\.", "fc."),
-            (r"^blocks\.(\d)\.multipathway_fusion\.conv_fast_to_slow\.", r"lateral.\1.conv."),
-            (r"^blocks\.(\d)\.multipathway_fusion\.norm\.", r"lateral.\1.bn."),
-            *(
-                (rf"^blocks\.(\d)\.multipathway_blocks\.{n}\.", rf"{path}.layer\1.")
-                for n, path in enumerate(_PATHS)
-            ),
-            (r"\.layer0\.conv\.", ".conv1.conv."),
-            (r"\.layer0\.norm\.", ".conv1.bn."),
-            *_PYTORCHVIDEO_BLOCK,
-        ),
-        _slowfast(even=True),
-        "pyslowfast",
-    ),
-    Layout(
-        "SlowOnly, facebookresearch/pytorchvideo",
-        "resnet3d",
-        r"^blocks\.1\.res_blocks\.0\.branch2\.conv_a\.",
-        (
-            (r"^blocks\.\d+\.proj\.", "fc."),
-            (r"^blocks\.0\.conv\.", "backbone.conv1.conv."),
-            (r"^blocks\.0\.norm\.", "backbone.conv1.bn."),
-            (r"^blocks\.(\d)\.", r"backbone.layer\1."),
-            *_PYTORCHVIDEO_BLOCK,
-        ),
-        _resnet3d,
-        "pyslowfast-slow",
-    ),
-    Layout(
-        "SlowOnly, facebookresearch/SlowFast",
-        "resnet3d",
-        r"^s1\.pathway0_stem\.",
-        (
-            (r"^head\.projection\.", "fc."),
-            (r"^s1\.pathway0_stem\.", "backbone.conv1."),
-            *((rf"^s{n}\.pathway0_", f"backbone.layer{n - 1}_") for n in (2, 3, 4, 5)),
-            *_PYSLOWFAST_BLOCK,
-        ),
-        _pyslowfast,
-        "pyslowfast-slow",
-        absent=r"pathway1_",
-    ),
-    Layout(
-        "I3D-ResNet and SlowOnly, open-mmlab/mmaction2",
-        "resnet3d",
-        r"^backbone\.layer1\.0\.conv1\.conv\.weight$",
-        MMACTION_HEAD,
-        _inflated,
-        "mmaction2-3d",
-        absent=r"conv_s|_path\.",
-        dimensions=3,
     ),
 )

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from vpipe.errors import UsageError
-from vpipe.models.importer import layouts_2d, layouts_3d
+from vpipe.models.importer import layouts_2d, layouts_2d_other, layouts_3d, layouts_3d_resnet
 from vpipe.models.importer.checkpoint import Checkpoint
 from vpipe.models.importer.layout import Choices, Layout
 from vpipe.models.registry import build
 
-LAYOUTS: tuple[Layout, ...] = layouts_2d.LAYOUTS + layouts_3d.LAYOUTS
+LAYOUTS: tuple[Layout, ...] = (
+    layouts_2d.LAYOUTS + layouts_2d_other.LAYOUTS + layouts_3d.LAYOUTS + layouts_3d_resnet.LAYOUTS
+)
 _NAMED = 12  # keys that an error message lists
 
 

@@ -27,7 +27,8 @@ class R3DDims:
     shared_middle: bool = True  # as many between the halves of a block's second convolution as of its first
     split_shortcut: bool = False
     pool: bool = False  # halve the picture after the stem
-    eps: float = 1e-5  # of the batch norms, but not of those between halves
+    eps: float = 1e-5  # of the batch norms
+    middle_eps: float = 1e-5  # of those between halves
 
 
 def between(inputs: int, outputs: int, side: int) -> int:
@@ -46,13 +47,13 @@ class Split(nn.Module):
         side: int,
         stride: tuple[int, int, int],
         relu: bool,
-        eps: float,
+        dims: R3DDims,
         taps: int = 3,
     ) -> None:
         super().__init__()
         time, *space = stride
-        self.spatial = ConvBN(inputs, middle, (1, side, side), (1, space[0], space[1]))
-        self.temporal = ConvBN(middle, outputs, (taps, 1, 1), (time, 1, 1), relu=relu, eps=eps)
+        self.spatial = ConvBN(inputs, middle, (1, side, side), (1, space[0], space[1]), eps=dims.middle_eps)
+        self.temporal = ConvBN(middle, outputs, (taps, 1, 1), (time, 1, 1), relu=relu, eps=dims.eps)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.temporal(self.spatial(x))
@@ -67,13 +68,13 @@ class Block(nn.Module):
         steps = (1 if kind == "flat" else stride, stride, stride)
         first = between(inputs, planes, 3)
         second = first if dims.shared_middle else between(planes, planes, 3)
-        self.conv1 = self._conv(kind, inputs, first, planes, steps, True, dims.eps)
-        self.conv2 = self._conv(kind, planes, second, planes, (1, 1, 1), False, dims.eps)
+        self.conv1 = self._conv(kind, inputs, first, planes, steps, True, dims)
+        self.conv2 = self._conv(kind, planes, second, planes, (1, 1, 1), False, dims)
         self.downsample: nn.Module = nn.Identity()
         if stride != 1 or inputs != planes:
             if dims.split_shortcut:
                 middle = between(inputs, planes, 1)
-                self.downsample = Split(inputs, middle, planes, 1, steps, False, dims.eps, taps=1)
+                self.downsample = Split(inputs, middle, planes, 1, steps, False, dims, taps=1)
             else:
                 self.downsample = ConvBN(inputs, planes, (1, 1, 1), steps, relu=False, eps=dims.eps)
 
@@ -85,11 +86,11 @@ class Block(nn.Module):
         outputs: int,
         stride: tuple[int, int, int],
         relu: bool,
-        eps: float,
+        dims: R3DDims,
     ) -> nn.Module:
         if kind == "split":
-            return Split(inputs, middle, outputs, 3, stride, relu, eps)
-        return ConvBN(inputs, outputs, (3 if kind == "full" else 1, 3, 3), stride, relu=relu, eps=eps)
+            return Split(inputs, middle, outputs, 3, stride, relu, dims)
+        return ConvBN(inputs, outputs, (3 if kind == "full" else 1, 3, 3), stride, relu=relu, eps=dims.eps)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu_(self.conv2(self.conv1(x)) + self.downsample(x))
@@ -109,7 +110,7 @@ class R3D(ClipNetwork):
         steps = (1, 2, 2)
         layers: list[nn.Module] = []
         if dims.kinds[0] == "split":
-            layers.append(Split(dims.channels, dims.middle, inputs, 7, steps, True, dims.eps))
+            layers.append(Split(dims.channels, dims.middle, inputs, 7, steps, True, dims))
         else:
             layers.append(ConvBN(dims.channels, inputs, (3, 7, 7), steps, eps=dims.eps))
         layers[0] = nn.Sequential(

@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from torch import nn
 
 from vpipe.models.layers import ClipNetwork
+from vpipe.models.non_local import NonLocalDims
 from vpipe.models.registry import register
 from vpipe.models.resnet3d import SLOW_TAPS, ResNet3d, Taps
 
 
 @dataclass(frozen=True)
-class ResNet3dDims:
+class ResNet3dDims(NonLocalDims):
     classes: int
     channels: int = 3
     width: int = 64
+    bottleneck: bool = True
     taps: Taps = SLOW_TAPS
     stem: int = 1  # taps in time of the first convolution
     stem_stride: int = 1  # in time
@@ -37,9 +39,11 @@ class ResNet3dNetwork(ClipNetwork):
             dims.channels,
             dims.width,
             dims.taps,
+            bottleneck=dims.bottleneck,
             stem=dims.stem,
             stem_stride=dims.stem_stride,
             pool_stride=dims.pool_stride,
             halve=dims.halve,
+            non_local=dims,
         )
         self.fc = nn.Linear(self.backbone.outputs, dims.classes)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vpipe.models.layers import ConvBN, VideoNetwork
+from vpipe.models.non_local import NonLocalDims
 from vpipe.models.registry import register
 from vpipe.models.resnet3d import SLOW_TAPS, ResNet3d, Taps
 
@@ -18,8 +19,11 @@ FAST_TAPS: Taps = (((3, 1),) * 3, ((3, 1),) * 4, ((3, 1),) * 6, ((3, 1),) * 3)
 
 
 @dataclass(frozen=True)
-class SlowFastDims:
+class SlowFastDims(NonLocalDims):
+    """Non-local blocks are the slow path's."""
+
     classes: int
+    bottleneck: bool = True
     width: int = 64  # of the slow path
     fast_width: int = 8
     slow_taps: Taps = SLOW_TAPS
@@ -42,11 +46,21 @@ class SlowFast(VideoNetwork):
         if dims.alpha < 1:
             raise ValueError("alpha is at least 1")
         self.alpha, self.even, self.fast_first = dims.alpha, dims.even, dims.fast_first
-        told = [dims.fast_width * 2**k for k in (1, 3, 4, 5)]  # channels of the lateral connections
+        wide = 4 if dims.bottleneck else 1
+        # Channels of the lateral connections.
+        told = [2 * dims.fast_width, *(2 * wide * dims.fast_width * 2**stage for stage in range(3))]
         self.slow = ResNet3d(
-            3, dims.width, dims.slow_taps, stem=dims.slow_stem, extra=(told[0], told[1], told[2], told[3])
+            3,
+            dims.width,
+            dims.slow_taps,
+            bottleneck=dims.bottleneck,
+            stem=dims.slow_stem,
+            extra=(told[0], told[1], told[2], told[3]),
+            non_local=dims,
         )
-        self.fast = ResNet3d(3, dims.fast_width, dims.fast_taps, stem=dims.fast_stem)
+        self.fast = ResNet3d(
+            3, dims.fast_width, dims.fast_taps, bottleneck=dims.bottleneck, stem=dims.fast_stem
+        )
 
         def lateral(channels: int) -> nn.Module:
             taps, stride = (dims.fusion, 1, 1), (dims.alpha, 1, 1)

@@ -11,19 +11,17 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from vpipe.models.blocks import temporal_shift
-from vpipe.models.layers import ConvBN
+from vpipe.models.non_local import NonLocal, NonLocalDims
 from vpipe.models.registry import register
 from vpipe.models.resnet import BasicBlock, Bottleneck, FrameResNet, FrameResNetDims
 
 
 @dataclass(frozen=True)
-class TSMDims(FrameResNetDims):
+class TSMDims(FrameResNetDims, NonLocalDims):
     bottleneck: bool = True
     share: int = 8  # one of `share` parts of the channels goes each way
     every: int = 1  # shift in every block, or in every second (the reference's ResNet-101)
     whole_block: bool = False  # shift before the identity path too ("in-place shift", section 4.1)
-    non_local: tuple[tuple[int, ...], ...] = ((), (), (), ())  # for each stage: blocks followed by one
-    non_local_bias: bool = True  # of their last convolution
     pool: str = "none"  # "max": half the frames from stage 2 on; "halves": see below
 
 
@@ -38,27 +36,16 @@ class Shift(nn.Module):
         return temporal_shift(x, self.frames, self.share)
 
 
-class NonLocal(nn.Module):
-    """Every place of the clip looks at every other (Wang et al. 2018, embedded Gaussian, equations 2 to 6).
+class FramesNonLocal(NonLocal):
+    """A non-local block over the frames of each clip. (N*T, C, H, W) -> the same shape."""
 
-    x (N*T, C, H, W) -> the same shape. Keys and values are taken at half resolution.
-    """
-
-    def __init__(self, channels: int, frames: int, bias: bool) -> None:
-        super().__init__()
-        self.frames, inner = frames, channels // 2
-        self.theta, self.phi, self.g = (nn.Conv3d(channels, inner, 1) for _ in range(3))
-        self.out = ConvBN(inner, channels, (1, 1, 1), bias=bias, relu=False)
+    def __init__(self, channels: int, frames: int, dims: NonLocalDims) -> None:
+        super().__init__(channels, dims)
+        self.frames = frames
 
     def forward(self, x: Tensor) -> Tensor:
-        clip = x.unflatten(0, (-1, self.frames)).transpose(1, 2)  # N, C, T, H, W
-        query = self.theta(clip).flatten(2)
-        key, value = (
-            nn.functional.max_pool3d(part(clip), (1, 2, 2)).flatten(2) for part in (self.phi, self.g)
-        )
-        attention = (query.transpose(1, 2) @ key).softmax(-1)
-        seen = (value @ attention.transpose(1, 2)).view(len(clip), -1, *clip.shape[2:])
-        return (self.out(seen) + clip).transpose(1, 2).flatten(0, 1)
+        clip = x.unflatten(0, (-1, self.frames)).transpose(1, 2)
+        return super().forward(clip).transpose(1, 2).flatten(0, 1)
 
 
 class TemporalPool(nn.Module):
@@ -90,13 +77,13 @@ class TSM(FrameResNet):
             # frames stay, and from stage 2 on the two halves of the clip do not see each other.
             frames = dims.segments if dims.pool == "none" or not stage else dims.segments // 2
             shift = None if place % dims.every else Shift(frames, dims.share)
-            layers: list[nn.Module] = []
-            if dims.whole_block and shift:
-                layers.append(shift)
-            layers.append(kind(inputs, planes, stride, enter=None if dims.whole_block else shift))
+            after = None
             if place in dims.non_local[stage]:
-                layers.append(NonLocal(planes * kind.expansion, frames, dims.non_local_bias))
-            return layers[0] if len(layers) == 1 else nn.Sequential(*layers)
+                after = FramesNonLocal(planes * kind.expansion, frames, dims)
+            if not dims.whole_block:
+                return kind(inputs, planes, stride, enter=shift, after=after)
+            whole = kind(inputs, planes, stride, after=after)
+            return nn.Sequential(shift, whole) if shift else whole
 
         super().__init__(dims, block, kind.expansion)
         if dims.pool == "max":
