@@ -1,29 +1,38 @@
-"""The training loop on one device: one-cycle AdamW, a JSONL log, checkpoints that survive a kill.
+"""The training loop: one process, or one of several that torchrun started; a JSONL log, checkpoints.
 
-A run is a folder with `log.jsonl` and `checkpoint.pt` (network, optimiser, schedule, step, recipe).
+A run is a folder with `log.jsonl` and `checkpoint.pt` (weights, optimiser, what is done, what run it is of).
+
+batch numbers   0 1 2 3 4 5 6 7 ...     2 ranks, accumulate 2: step 0 is batches 0-3
+rank 0          0   2   4   6           each rank reads its own; gradients are averaged over ranks
+rank 1            1   3   5   7         and over the batches of a step
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from vpipe.errors import UsageError, VpipeError
+from vpipe.errors import VpipeError
 from vpipe.models.registry import build
 from vpipe.training.allocator import keep_freed_memory
+from vpipe.training.checkpoint import Checkpoint
+from vpipe.training.distributed import Job, losses_named, parallel, synced, total
+from vpipe.training.optimiser import Average, freeze, make_optimiser, set_rate
+from vpipe.training.reading import Batches, describe, read_ahead
 from vpipe.training.recipe import Recipe
+from vpipe.training.schedule import Schedule
+from vpipe.training.signals import BetweenSteps
 
 LOG_EVERY = 50  # steps
-CHECKPOINT_EVERY = 500
+CHECKPOINT_EVERY_S = 60.0
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -40,7 +49,8 @@ class Normalisation:
         if clips.dtype == torch.uint8:
             clips = clips.permute(0, 1, 4, 2, 3).float() / 255
         shape = (1, 1, -1, 1, 1)
-        return (clips - torch.tensor(self.mean).view(shape)) / torch.tensor(self.std).view(shape)
+        mean, std = (torch.tensor(part, device=clips.device).view(shape) for part in (self.mean, self.std))
+        return (clips - mean) / std
 
 
 NORMALISATION = {
@@ -62,134 +72,192 @@ def fast_bfloat16(device: str) -> bool:
 
 def train(
     recipe: Recipe,
-    dataset: Any,
+    dataset: Batches,
     classes: int,
     folder: Path,
     *,
+    network: nn.Module | None = None,
+    normalisation: Normalisation | None = None,
     device: str = "cpu",
     workers: int = 1,
+    job: Job | None = None,
+    identity: Mapping[str, Any] | None = None,
     resume: bool = False,
     report: Report | None = None,
+    log_every: int = LOG_EVERY,
+    checkpoint_every_s: float = CHECKPOINT_EVERY_S,
 ) -> tuple[nn.Module, int, bool]:
-    """Trains recipe.architecture on `dataset` (batches by number): (network, steps done, finished).
+    """Trains on `dataset`: (network in eval mode, steps done, finished).
 
-    Stops early, with finished False, on KeyboardInterrupt. Raises VpipeError `not_finite` when the loss is no
-    longer a number, naming the step; the last checkpoint is kept.
+    network: to start from; None builds `recipe.architecture`. identity: what tells this run from others, for
+    --resume, beside the recipe. Stops early, with finished False, on Ctrl-C or SIGTERM, after the step.
+    Raises VpipeError: `not_finite`, naming the batch, where the loss is no longer a number (the
+    last checkpoint is kept); `rank_lost` where another process of the run died.
     """
     keep_freed_memory()
+    job = job or Job.from_environment()
     torch.manual_seed(recipe.seed)
     folder.mkdir(parents=True, exist_ok=True)
-    network = build(recipe.architecture, {"classes": classes, "frames": recipe.inputs, **recipe.hyper})
+    if network is None:
+        network = build(recipe.architecture, {"classes": classes, "frames": recipe.inputs, **recipe.hyper})
     network = network.to(memory_format=torch.channels_last).to(device)  # type: ignore[call-overload]
-    steps = len(dataset)
-    optimiser = torch.optim.AdamW(_groups(network, recipe.weight_decay), lr=recipe.learning_rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, recipe.learning_rate, total_steps=max(steps, 2), pct_start=0.2, final_div_factor=1e3
-    )
-    state = _Checkpoint(folder / "checkpoint.pt", recipe, network, optimiser, schedule)
-    step = state.load() if resume else 0
-    loader = DataLoader(
-        dataset,
-        batch_size=None,
-        sampler=range(step, steps),
-        collate_fn=None,
-        num_workers=workers,
-        multiprocessing_context="spawn" if workers else None,
-        prefetch_factor=8 if workers else None,
-        worker_init_fn=keep_freed_memory,
-    )
-    normalisation = NORMALISATION[recipe.modality]
-    bfloat16 = recipe.precision == "bfloat16" or (recipe.precision == "auto" and fast_bfloat16(device))
-    network.train()
-    losses: list[float] = []
-    hits: list[float] = []
-    try:
-        with (folder / "log.jsonl").open("a" if step else "w") as log:
-            for batch in loader:
-                clips, targets = (torch.as_tensor(part).to(device) for part in batch)
-                with torch.autocast(device.split(":")[0], torch.bfloat16, enabled=bfloat16):
-                    logits = network(normalisation.apply(clips))
+    freeze(network, recipe.freeze_bn)
+    if recipe.sync_bn and job.world > 1:
+        network = synced(network)
+    run = _Run(recipe, network, normalisation or NORMALISATION[recipe.modality], device, job)
+    known = {"recipe": recipe.to_json(), **(identity or {})}
+    state = Checkpoint(folder / "checkpoint.pt", known, run.parts())
+    step, done = state.load() if resume else (0, 0)
+    group = job.world * recipe.accumulate
+    steps = step + max(0, -(-(len(dataset) - done) // group))
+    mine = range(done + job.rank, done + (steps - step) * group, job.world)
+    log = _Log(folder / "log.jsonl", keep=step) if job.first else None
+    meter = _Meter(recipe.batch, job, device)
+    saved = time.monotonic()
+    batches = read_ahead(dataset, mine, workers)
+    with BetweenSteps() as signals, losses_named(job, state.path):
+        try:
+            while step < steps:
+                signals.check()
+                rate = run.step(step, steps, done, batches, dataset, meter, state.path)
+                step, done = step + 1, done + group
+                if step % log_every == 0 or step == steps:
+                    row = {"step": step, "steps": steps, **meter.row(), "learning_rate": rate}
+                    if log:
+                        log.write(row)
+                    if report:
+                        report(row)
+                if job.first and (step == steps or time.monotonic() - saved > checkpoint_every_s):
+                    state.save(step, done)
+                    saved = time.monotonic()
+        except KeyboardInterrupt:
+            if job.first:
+                state.save(step, done)
+            return run.result(), step, False
+        finally:
+            getattr(batches, "close", lambda: None)()
+    return run.result(), step, True
+
+
+class _Run:
+    """The network with what trains it."""
+
+    def __init__(
+        self, recipe: Recipe, network: nn.Module, normalisation: Normalisation, device: str, job: Job
+    ) -> None:
+        self.recipe, self.network, self.normalisation, self.device = recipe, network, normalisation, device
+        self.job = job
+        self.forward = parallel(network, device) if job.world > 1 else network
+        self.optimiser = make_optimiser(network, recipe)
+        self.schedule = Schedule(recipe.schedule, recipe.warmup, recipe.milestones, recipe.decay)
+        self.average = Average(network, recipe.ema) if recipe.ema else None
+        kind = device.split(":")[0]
+        half = recipe.precision
+        if half == "auto":
+            half = "bfloat16" if fast_bfloat16(device) else "float32"
+        self.cast = torch.autocast(kind, getattr(torch, half), enabled=half != "float32")
+        self.scaler = torch.amp.GradScaler(kind, enabled=half == "float16")
+
+    def parts(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        parts = {"network": self.network, "optimiser": self.optimiser, "scaler": self.scaler}
+        return parts | ({"average": self.average} if self.average else {})
+
+    def step(
+        self, step: int, steps: int, done: int, batches: Any, dataset: Batches, meter: _Meter, kept: Path
+    ) -> float:
+        """One optimiser step on the next `accumulate` batches; the learning rate that it used."""
+        recipe = self.recipe
+        rate = recipe.learning_rate * self.schedule.rate(step, steps)
+        set_rate(self.optimiser, rate, self.schedule.momentum(step, steps))
+        self.optimiser.zero_grad(set_to_none=True)
+        for turn in range(recipe.accumulate):
+            number = done + turn * self.job.world + self.job.rank
+            clips, targets = meter.timed(batches)
+            # Dropout too depends on the batch alone, so that a resumed run goes on exactly as it would have.
+            torch.manual_seed(recipe.seed * 1_000_003 + number)
+            last = turn == recipe.accumulate - 1
+            wait = nullcontext() if last or self.job.world == 1 else self.forward.no_sync()  # type: ignore[operator]
+            with wait:
+                with self.cast:
+                    logits = self.forward(self.normalisation.apply(clips.to(self.device)))
+                targets = targets.to(self.device)
                 loss = nn.functional.cross_entropy(
                     logits.float(), targets, label_smoothing=recipe.label_smoothing
                 )
                 if not torch.isfinite(loss):
                     raise VpipeError(
                         "not_finite",
-                        f"the loss is not finite at step {step} (batch {step} of seed "
-                        f"{recipe.seed}); lower learning_rate; {state.path} holds the last good state",
+                        f"the loss is not finite at step {step}: {describe(dataset, number, recipe.seed)}; "
+                        f"look at these, or lower learning_rate; {kept} holds the last good state",
                     )
-                optimiser.zero_grad(set_to_none=True)
-                loss.backward()
-                nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_gradient)
-                optimiser.step()
-                schedule.step()
-                step += 1
-                losses.append(float(loss.detach()))
-                hits.append(float((logits.argmax(1) == targets.argmax(1)).float().mean()))
-                if step % LOG_EVERY == 0 or step == steps:
-                    row = {
-                        "step": step,
-                        "steps": steps,
-                        "loss": round(float(np.mean(losses)), 4),
-                        "accuracy": round(float(np.mean(hits)), 4),
-                        "learning_rate": schedule.get_last_lr()[0],
-                    }
-                    log.write(json.dumps(row) + "\n")
-                    log.flush()
-                    losses, hits = [], []
-                    if report:
-                        report(row)
-                if step % CHECKPOINT_EVERY == 0 or step == steps:
-                    state.save(step)
-    except KeyboardInterrupt:
-        state.save(step)
-        return network.eval(), step, False
-    return network.eval(), step, True
+                self.scaler.scale(loss / recipe.accumulate).backward()
+            meter.add(float(loss.detach()), float((logits.argmax(1) == targets.argmax(1)).float().mean()))
+        self.scaler.unscale_(self.optimiser)
+        nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip_gradient)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        if self.average:
+            self.average.update(self.network)
+        return rate
+
+    def result(self) -> nn.Module:
+        """The trained network in eval mode: the average where one was kept."""
+        if self.average:
+            self.network.load_state_dict(self.average.weights())
+        return self.network.eval()
 
 
-def _groups(network: nn.Module, decay: float) -> list[dict[str, Any]]:
-    """Weight decay on matrices and kernels only, not on biases and batch norm."""
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    plain = [p for p in network.parameters() if p.ndim <= 1]
-    return [{"params": decayed, "weight_decay": decay}, {"params": plain, "weight_decay": 0.0}]
+class _Meter:
+    """Loss, accuracy and throughput since the last row, over all ranks."""
+
+    def __init__(self, batch: int, job: Job, device: str) -> None:
+        self.batch, self.job, self.device = batch, job, device
+        self._reset()
+
+    def _reset(self) -> None:
+        self.loss, self.hits, self.batches, self.waited = 0.0, 0.0, 0, 0.0
+        self.begin = time.perf_counter()
+
+    def timed(self, batches: Any) -> tuple[Tensor, Tensor]:
+        """The next batch; notes how long it was waited for."""
+        begin = time.perf_counter()
+        clips, targets = next(batches)
+        self.waited += time.perf_counter() - begin
+        return torch.as_tensor(clips), torch.as_tensor(targets)
+
+    def add(self, loss: float, hits: float) -> None:
+        self.loss, self.hits, self.batches = self.loss + loss, self.hits + hits, self.batches + 1
+
+    def row(self) -> dict[str, float]:
+        """The means since the last row, clips a second of all ranks, the share of the time without data."""
+        took = time.perf_counter() - self.begin
+        sums = total([self.loss, self.hits, self.batches, self.waited, took], self.job, self.device)
+        loss, hits, batches, waited, spent = sums
+        self._reset()
+        return {
+            "loss": round(loss / batches, 6),
+            "accuracy": round(hits / batches, 4),
+            "clips_per_s": round(batches * self.batch * self.job.world / spent, 2),
+            "data_wait": round(waited / spent, 4),
+        }
 
 
-class _Checkpoint:
-    """All that a run needs to go on, written beside and renamed."""
+class _Log:
+    """`log.jsonl`: rows beyond the step that a resumed run goes on from are dropped."""
 
-    def __init__(self, path: Path, recipe: Recipe, network: nn.Module, optimiser: Any, schedule: Any) -> None:
-        self.path, self.recipe = path, recipe
-        self.parts = {"network": network, "optimiser": optimiser, "schedule": schedule}
+    def __init__(self, path: Path, keep: int) -> None:
+        self.path = path
+        rows = []
+        if keep and path.is_file():
+            for line in path.read_text(errors="replace").splitlines():
+                try:
+                    if json.loads(line)["step"] <= keep:
+                        rows.append(line + "\n")
+                except (ValueError, KeyError, TypeError):
+                    continue  # a line that a killed run did not finish
+        path.write_text("".join(rows))
 
-    def save(self, step: int) -> None:
-        beside = self.path.with_suffix(".tmp")
-        values = {name: part.state_dict() for name, part in self.parts.items()}
-        with beside.open("wb") as file:
-            torch.save(
-                {"step": step, "recipe": json.dumps(self.recipe.to_json(), sort_keys=True), **values}, file
-            )
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, self.path)
-
-    def load(self) -> int:
-        """The step reached; 0 without a checkpoint. Raises UsageError where it is of another recipe."""
-        if not self.path.is_file():
-            return 0
-        try:
-            values = torch.load(self.path, map_location="cpu", weights_only=True)
-            same = values["recipe"] == json.dumps(self.recipe.to_json(), sort_keys=True)
-        except Exception as error:  # torch raises many types on a damaged file
-            raise UsageError(
-                "bad_checkpoint",
-                f"{self.path}: not a usable checkpoint ({type(error).__name__}); "
-                "start again without --resume",
-            ) from None
-        if not same:
-            raise UsageError(
-                "other_recipe",
-                f"{self.path}: made by another recipe; choose another folder or start again without --resume",
-            )
-        for name, part in self.parts.items():
-            part.load_state_dict(values[name])
-        return int(values["step"])
+    def write(self, row: dict[str, Any]) -> None:
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")

@@ -18,22 +18,45 @@ class Recipe:
     """What is trained, on what, how long and how. Times in seconds, rates per clip batch."""
 
     name: str
-    modality: str  # "rgb" or "flow"
-    architecture: str
-    clips: int  # seen in all
+    modality: str = "rgb"  # or "flow"
+    architecture: str = ""  # "": that of `init`
+    clips: int = 0  # seen in all; on a user's data at least, in whole epochs
+    epochs: int = 0  # times over a user's data, instead of `clips`
     hyper: dict[str, Any] = field(default_factory=dict)
+    init: str = ""  # the model that a user's labels start from: weights, and what goes into the network
+    source: str = ""  # paper and code that the numbers come from
     data: str = "generated"  # or a folder written by `vpipe synth clips`
     seed: int = 1
-    batch: int = 24
-    learning_rate: float = 3e-3  # the peak of a one-cycle schedule
+    batch: int = 24  # clips of one process at a time
+    accumulate: int = 1  # batches a step
+    optimiser: str = "adamw"  # or "sgd"
+    momentum: float = 0.9  # of sgd
+    learning_rate: float = 3e-3  # the highest of the schedule
+    head_rate: float = 1.0  # times that, for the last layer
+    bias_rate: float = 1.0  # times that, for biases and batch norms
+    schedule: str = "one-cycle"  # or "cosine", "step"
+    warmup: float = 0.2  # share of the run
+    milestones: tuple[float, ...] = ()  # of "step": shares of the run
+    decay: float = 0.1  # of "step"
     weight_decay: float = 0.02
     label_smoothing: float = 0.05
     clip_gradient: float = 2.0
-    precision: str = "auto"  # "float32", "bfloat16", or bfloat16 where the processor multiplies in it
+    ema: float = 0.0  # decay of the moving average of the weights that becomes the model; 0: none
+    freeze_bn: str = "none"  # "all", "partial": all but the first
+    sync_bn: bool = False  # batch statistics over all processes
+    precision: str = "auto"  # "float32", "bfloat16", "float16"; or bfloat16 where the hardware has it
     frames: int = 8  # grid frames of a clip
     fps: Fraction = Fraction(8)
     size: int = 96  # side of the input picture, px
-    joined: float = 0.15  # share of clips that hold a cut or dissolve between two shots
+    mean: tuple[float, ...] = ()  # of the input; (): the packaged models'
+    std: tuple[float, ...] = ()
+    sampling: dict[str, Any] = field(default_factory=dict)  # a published convention; {}: the packaged models'
+    joined: float = 0.15  # share of generated clips that hold a cut or dissolve between two shots
+    lively: float = 0.0  # share of generated clips whose subjects and lights are livelier
+    kept: int = 0  # generated clips that are made once and seen often; 0: each is seen once
+    flip: bool = False  # mirror half of a user's clips: only where left and right mean the same
+    crops: tuple[float, ...] = ()  # sides of random windows, as shares of the short side
+    jitter: float = 0.0  # how far a user's pictures are moved, scaled, turned and recoloured, 0 to 1
 
     @property
     def inputs(self) -> int:
@@ -64,6 +87,7 @@ def load_recipe(name_or_path: str) -> Recipe:
             raise ValueError(f"unknown key {', '.join(sorted(unknown))}")
         if "fps" in values:
             values["fps"] = Fraction(str(values["fps"]))
+        values |= {name: tuple(values[name]) for name in _TYPES[list] if name in values}
         recipe = Recipe(**values)
         _check(recipe)
         return recipe
@@ -72,11 +96,36 @@ def load_recipe(name_or_path: str) -> Recipe:
 
 
 _TYPES = {
-    int: ("clips", "seed", "batch", "frames", "size"),
-    float: ("learning_rate", "weight_decay", "label_smoothing", "clip_gradient", "joined"),
-    str: ("name", "modality", "architecture", "data", "precision"),
-    dict: ("hyper",),
+    int: ("clips", "epochs", "seed", "batch", "accumulate", "frames", "size", "kept"),
+    float: (
+        *("momentum", "learning_rate", "head_rate", "bias_rate", "warmup", "decay", "weight_decay"),
+        *("label_smoothing", "clip_gradient", "ema", "joined", "lively", "jitter"),
+    ),
+    str: (
+        *("name", "modality", "architecture", "init", "source", "data", "optimiser", "schedule"),
+        *("freeze_bn", "precision"),
+    ),
+    dict: ("hyper", "sampling"),
+    bool: ("sync_bn", "flip"),
+    list: ("milestones", "mean", "std", "crops"),
 }
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    dict: "a table",
+    bool: "true or false",
+    list: "a list",
+}
+_CHOICES = {
+    "modality": ("rgb", "flow"),
+    "optimiser": ("adamw", "sgd"),
+    "schedule": ("one-cycle", "cosine", "step"),
+    "freeze_bn": ("none", "all", "partial"),
+    "precision": ("auto", "float32", "bfloat16", "float16"),
+}
+_ABOVE_0 = ("batch", "accumulate", "frames", "size", "learning_rate", "fps", "clip_gradient")
+_SHARES = ("joined", "lively", "jitter", "warmup", "momentum", "ema", "decay", "label_smoothing")
 _SMALLEST_PX = 16  # what the networks' strides leave something of
 
 
@@ -84,18 +133,28 @@ def _check(recipe: Recipe) -> None:
     for kind, names in _TYPES.items():
         for name in names:
             value = getattr(recipe, name)
+            wanted = tuple if kind is list else kind
             whole_is_fine = kind is float and type(value) is int
-            if type(value) is not kind and not whole_is_fine:
-                word = {int: "a whole number", float: "a number", str: "text", dict: "a table"}[kind]
-                raise ValueError(f"{name} = {value!r}: {word} is needed")
-    if recipe.modality not in ("rgb", "flow"):
-        raise ValueError(f"modality '{recipe.modality}': rgb or flow")
-    if recipe.precision not in ("auto", "float32", "bfloat16"):
-        raise ValueError(f"precision '{recipe.precision}': auto, float32 or bfloat16")
-    for name in ("clips", "batch", "frames", "size", "learning_rate", "fps"):
+            if type(value) is not wanted and not whole_is_fine:
+                raise ValueError(f"{name} = {value!r}: {_WORDS[kind]} is needed")
+    for name in _TYPES[list]:
+        if not all(type(value) in (int, float) for value in getattr(recipe, name)):
+            raise ValueError(f"{name}: numbers are needed")
+    for name, allowed in _CHOICES.items():
+        if getattr(recipe, name) not in allowed:
+            raise ValueError(f"{name} '{getattr(recipe, name)}': {' or '.join(allowed)}")
+    if recipe.clips <= 0 and recipe.epochs <= 0:
+        raise ValueError("clips must be above 0, or epochs")
+    for name in _ABOVE_0:
         if getattr(recipe, name) <= 0:
             raise ValueError(f"{name} must be above 0")
+    if not recipe.architecture and not recipe.init:
+        raise ValueError("architecture is needed, or init")
     if recipe.size < _SMALLEST_PX or recipe.frames < 2:
         raise ValueError(f"size must be at least {_SMALLEST_PX} px and frames at least 2")
-    if not (0 <= recipe.joined <= 1 and 0 <= recipe.label_smoothing < 1 and recipe.seed >= 0):
-        raise ValueError("joined and label_smoothing are shares of 1, and seed is not negative")
+    if not all(0 <= getattr(recipe, name) <= 1 for name in _SHARES) or recipe.label_smoothing == 1:
+        raise ValueError(f"{', '.join(_SHARES)} are shares of 1")
+    if min(recipe.seed, recipe.kept, recipe.weight_decay, recipe.head_rate, recipe.bias_rate) < 0:
+        raise ValueError("seed, kept, weight_decay, head_rate and bias_rate are not negative")
+    if not all(0 < side <= 1 for side in (*recipe.milestones, *recipe.crops)) or 0 in recipe.std:
+        raise ValueError("milestones and crops are shares of 1, and std is not 0")
