@@ -150,3 +150,20 @@ def test_any_changed_byte_is_found(tmp_path: Path) -> None:
             read_weights(bad)
     good.rename(tmp_path / "moved.safetensors")
     assert read_weights(tmp_path / "moved.safetensors").hash == expected.hash
+
+
+def test_a_3d_network_is_read_too(tmp_path: Path) -> None:
+    hyper = {
+        "classes": 3,
+        "width": 8,
+        "blocks": [1, 1, 1, 1],
+        "kinds": ["full", "split", "flat", "flat", "flat"],
+    }
+    network = build("r3d", hyper).half().float().eval()
+    three = StreamSpec(**{**spec().__dict__, "architecture": "r3d", "hyper": hyper})
+    header = ModelHeader("three", LABELS, "rest", "a test", "Apache-2.0")
+    write_weights(tmp_path / "three.safetensors", header, [(three, network.state_dict())])
+    clip = torch.randn(1, 4, 3, 32, 32)
+    with torch.inference_mode():
+        found = load_model(tmp_path / "three.safetensors").streams[0].network(clip)
+        assert torch.allclose(found, network(clip), atol=1e-5)

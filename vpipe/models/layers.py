@@ -56,6 +56,16 @@ class ConvBN(nn.Module):
         self.bn = nn.Identity()
 
 
+def channels_last(network: nn.Module) -> nn.Module:
+    """The network itself, its 2-D and 3-D kernels laid out as the inputs are: channels innermost."""
+    for parameter in network.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        elif parameter.ndim == 5:  # which Module.to(memory_format=...) refuses in one go with the others
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
+    return network
+
+
 class VideoNetwork(nn.Module):
     """A network over clips: feature maps, pooled to features, scored by `fc`, averaged over time.
 

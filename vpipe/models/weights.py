@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from vpipe.errors import EnvironmentFault, InputError, UsageError
 from vpipe.flow.params import FlowParams
 from vpipe.models.convention import Convention
+from vpipe.models.layers import channels_last
 from vpipe.models.registry import build
 
 FORMAT = "vpipe.weights/1"
@@ -182,7 +183,7 @@ def read_weights(path: Path, device: str = "cpu") -> Model:
             raise _bad(path, f"its tensors do not fit {spec.architecture}: {first[:200]}") from None
         if not all(torch.isfinite(value).all() for value in state.values() if value.is_floating_point()):
             raise _bad(path, "it holds values that are not finite")
-        network = network.to(memory_format=torch.channels_last).to(device).eval()  # type: ignore[call-overload]
+        network = channels_last(network).to(device).eval()
         streams.append(Stream(spec, network))
     return Model(header, tuple(streams), hashlib.sha256(path.read_bytes()).hexdigest())
 
