@@ -10,6 +10,7 @@ from vpipe.errors import UsageError
 from vpipe.models import registry
 from vpipe.models.blocks import temporal_shift
 from vpipe.models.layers import VideoNetwork
+from vpipe.models.networks.tsn_affine import affine_motion
 from vpipe.models.registry import ARCHITECTURES, build
 
 
@@ -35,6 +36,7 @@ SMALL_RESNET = {"classes": 5, "segments": 4, "blocks": [1, 1, 1, 1], "width": 16
 TINY: dict[str, dict[str, Any]] = {  # every architecture, built small
     "tsn": {"classes": 5, "frames": 4, "widths": [8, 8, 16]},
     "tsm-diff": {"classes": 5, "frames": 4, "widths": [8, 8, 16]},
+    "tsn-affine": {"classes": 5, "frames": 4, "widths": [8, 8, 16], "hidden": 16},
     "tsn-resnet": SMALL_RESNET,
     "tsm": SMALL_RESNET | {"non_local": [[], [0], [], []]},
     "tanet": SMALL_RESNET,
@@ -56,6 +58,7 @@ TINY: dict[str, dict[str, Any]] = {  # every architecture, built small
     },
 }  # fmt: skip
 FRAMES = {"tdn": 20, "i3d": 16, "c3d": 16}  # of a clip, where it is not 4
+CHANNELS = {"tsn-affine": 2}  # of an input, where it is not 3
 SIDES = {"tdn": 64}  # px, where it is not 32
 
 
@@ -67,7 +70,7 @@ def tiny(name: str) -> torch.nn.Module:
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))
 def test_shape(name: str) -> None:
     side = SIDES.get(name, 32)
-    clip = torch.randn(2, FRAMES.get(name, 4), 3, side, side)
+    clip = torch.randn(2, FRAMES.get(name, 4), CHANNELS.get(name, 3), side, side)
     with torch.inference_mode():
         logits = tiny(name)(clip)
     assert logits.shape == (2, 5)
@@ -115,7 +118,40 @@ def test_activation_maps_point_at_what_moves(local: bool) -> None:
     assert change[6:, 6:].max() < change.max() / 100
 
 
-@pytest.mark.parametrize("name", sorted(set(ARCHITECTURES) - {"tsn", "tsm-diff"}))
+def test_the_affine_motion_is_that_of_the_camera_and_leaves_the_subject() -> None:
+    y, x = torch.meshgrid(torch.arange(96.0), torch.arange(96.0), indexing="ij")
+    x, y = (2 * x + 1) / 96 - 1, (2 * y + 1) / 96 - 1
+    camera = torch.stack([1.5 + 0.4 * x - 0.3 * y, -0.5 + 0.3 * x + 0.4 * y])
+    seen = camera.clone()
+    seen[:, 20:44, 20:44] = torch.tensor([-6.0, 3.0]).view(2, 1, 1)  # a sixteenth of the picture
+    motion, rest = affine_motion(torch.stack([camera, seen])[None])
+    exact = torch.tensor([1.5, 0.4, -0.3, -0.5, 0.3, 0.4])
+    assert torch.allclose(motion[0, 0], exact, atol=1e-3)
+    assert torch.allclose(motion[0, 1], exact, atol=0.05)
+    assert rest[0, 0].abs().max() < 1e-2
+    assert rest[0, 1, :, 60:, 60:].abs().max() < 0.1
+    assert torch.allclose(rest[0, 1, :, 30, 30], torch.tensor([-6.0, 3.0]) - camera[:, 30, 30], atol=0.1)
+    nothing, none_left = affine_motion(torch.zeros(1, 2, 2, 8, 8))
+    assert not nothing.any()
+    assert not none_left.any()
+
+
+def test_the_affine_network_shows_where_it_looks_and_takes_two_channels_only() -> None:
+    network = tiny("tsn-affine")
+    rest, moving = torch.zeros(1, 4, 2, 64, 64), torch.zeros(1, 4, 2, 64, 64)
+    moving[..., :16, :16] = 3
+    with torch.inference_mode():
+        maps = [network.class_activation(clip) for clip in (rest, moving)]  # type: ignore[operator]
+        assert maps[0].shape == (1, 1, 5, 8, 8)
+        row, column = divmod(int((maps[1] - maps[0]).abs().sum(2)[0, 0].argmax()), 8)
+        assert max(row, column) < 4
+        half = tiny("tsn-affine").to(torch.bfloat16)(moving.to(torch.bfloat16))
+        assert torch.allclose(half.float(), network(moving), atol=0.1)
+    with pytest.raises(UsageError, match="channels is 2"):
+        build("tsn-affine", TINY["tsn-affine"] | {"channels": 3})
+
+
+@pytest.mark.parametrize("name", sorted(set(ARCHITECTURES) - {"tsn", "tsm-diff", "tsn-affine"}))
 def test_logits_are_the_mean_of_scores_and_features_come_before_them(name: str) -> None:
     side = SIDES.get(name, 32)
     clip = torch.randn(2, FRAMES.get(name, 4), 3, side, side)

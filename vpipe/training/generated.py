@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 import cv2
@@ -9,6 +10,7 @@ import numpy as np
 
 from vpipe.errors import UsageError
 from vpipe.flow.quantise import Storage
+from vpipe.synth.lively import enliven
 from vpipe.synth.scene import Scene, random_scene
 from vpipe.synth.textures import TexturePool
 from vpipe.synth.vocabulary import LABELS
@@ -18,10 +20,75 @@ from vpipe.training.recipe import Recipe
 ASPECTS = (4 / 3, 4 / 3, 16 / 9, 16 / 9, 1.85, 1.0, 3 / 4, 9 / 16)
 RATES = (10.0, 12.0, 15.0, 24.0, 25.0, 30.0, 30.0, 50.0, 60.0)  # of the pretended videos
 SHOT_S = 2.5
+RECORDED_SHORT_SIDE = (112, 232)  # px, of the pretended videos
 FLOW_SHORT_SIDE = 128  # px, of the packaged flow recipe
 RENDER_FLOW_SHORT_SIDE = 72  # px; exact flow scales, so a smaller picture does
 BATCHES_PER_STOCK = 32
 STOCK = 48  # textures of such a block
+
+
+@dataclass(frozen=True)
+class DrawnClip:
+    """One shot, or two with a cut or a dissolve between them, and when its frames are taken."""
+
+    shots: tuple[Scene, ...]
+    times_s: np.ndarray
+    join_s: float  # inf: one shot
+    dissolve_s: float  # 0: a cut
+    target: np.ndarray  # float32 (classes,): the share of the time that each label has
+
+    def recorded(self, rng: np.random.Generator) -> list[np.ndarray]:
+        """Its frames as a video shows them: uint8 RGB of some size, 65 % of the clips compressed."""
+        width, height = _size(self.shots[0].aspect, int(rng.integers(*RECORDED_SHORT_SIDE)) // 2 * 2)
+        frames = [self._picture(float(t), width, height) for t in self.times_s]
+        kind = rng.random()
+        if kind < 0.3:
+            return jpeg(frames, int(rng.integers(12, 90)))
+        if kind < 0.65:
+            return h264(frames, int(rng.integers(18, 38)))
+        return frames
+
+    def _picture(self, t: float, width: int, height: int) -> np.ndarray:
+        if self.dissolve_s:
+            second = float(np.clip((t - self.join_s) / self.dissolve_s + 0.5, 0, 1))
+        else:
+            second = float(t >= self.join_s)
+        pictures = [
+            shot.render(t, width, height)
+            for shot, weight in zip(self.shots, (1 - second, second), strict=False)
+            if weight
+        ]
+        if len(pictures) == 1:
+            return pictures[0]
+        return cv2.addWeighted(pictures[0], 1 - second, pictures[1], second, 0)
+
+
+def draw_clip(recipe: Recipe, rng: np.random.Generator, pool: TexturePool) -> DrawnClip:
+    """One clip of the vocabulary with `recipe`'s frames, rate and shares."""
+    aspect = float(rng.choice(ASPECTS))
+    shots = [_shot(recipe, rng, pool, aspect)]
+    span = float((recipe.frames - 1) / recipe.fps)
+    start = float(rng.uniform(0, SHOT_S - span))
+    join, width_s, share = np.inf, 0.0, 1.0
+    if rng.random() < recipe.joined:
+        shots.append(_shot(recipe, rng, pool, aspect))
+        join = start + span * float(rng.uniform(-0.1, 1.1))
+        width_s = float(rng.uniform(0.1, 0.8)) if rng.random() < 0.5 else 0.0
+        share = float(np.clip((join - start) / span, 0, 1))
+    target = np.zeros(len(LABELS), np.float32)
+    target[LABELS.index(shots[0].label)] += share
+    target[LABELS.index(shots[-1].label)] += 1 - share
+    # The frames that a video of some rate shows at the grid's times
+    grid = start + np.arange(recipe.frames) / float(recipe.fps)
+    rate, phase = float(rng.choice(RATES)), float(rng.random())
+    times = np.floor(grid * rate + phase + 1e-6) / rate - phase / rate
+    return DrawnClip(tuple(shots), times, join, width_s, target)
+
+
+def _shot(recipe: Recipe, rng: np.random.Generator, pool: TexturePool, aspect: float) -> Scene:
+    label = LABELS[int(rng.integers(len(LABELS)))]
+    scene = random_scene(label, rng, pool, aspect=aspect, duration_s=SHOT_S)
+    return enliven(scene, rng) if rng.random() < recipe.lively else scene
 
 
 class GeneratedClips:
@@ -54,68 +121,20 @@ class GeneratedClips:
             self._pool = TexturePool(stock=STOCK, stock_rng=stock)
             self._block = block
         rng = np.random.default_rng([recipe.seed, 2, number])
-        clips, targets = zip(*(self._clip(rng) for _ in range(recipe.batch)), strict=True)
-        return np.stack(clips), np.stack(targets)
+        drawn = [draw_clip(recipe, rng, self._pool) for _ in range(recipe.batch)]
+        make = self._rgb if recipe.modality == "rgb" else self._flow
+        return np.stack([make(clip, rng) for clip in drawn]), np.stack([clip.target for clip in drawn])
 
-    def _clip(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        aspect = float(rng.choice(ASPECTS))
-        shots = [self._shot(rng, aspect)]
-        target = np.zeros(len(LABELS), np.float32)
-        span = float((self.recipe.frames - 1) / self.recipe.fps)
-        start = float(rng.uniform(0, SHOT_S - span))
-        join, width_s = np.inf, 0.0
-        if rng.random() < self.recipe.joined:
-            shots.append(self._shot(rng, aspect))
-            join = start + span * float(rng.uniform(-0.1, 1.1))
-            width_s = float(rng.uniform(0.1, 0.8)) if rng.random() < 0.5 else 0.0
-        share = float(np.clip((join - start) / span, 0, 1)) if len(shots) == 2 else 1.0
-        target[LABELS.index(shots[0].label)] += share
-        target[LABELS.index(shots[-1].label)] += 1 - share
-        make = self._rgb if self.recipe.modality == "rgb" else self._flow
-        return make(shots, self._times(rng, start), join, width_s, rng), target
-
-    def _shot(self, rng: np.random.Generator, aspect: float) -> Scene:
-        label = LABELS[int(rng.integers(len(LABELS)))]
-        return random_scene(label, rng, self._pool, aspect=aspect, duration_s=SHOT_S)
-
-    def _times(self, rng: np.random.Generator, start: float) -> np.ndarray:
-        """Times of the frames that a video of some rate shows at the grid's times."""
-        grid = start + np.arange(self.recipe.frames) / float(self.recipe.fps)
-        rate, phase = float(rng.choice(RATES)), float(rng.random())
-        return np.floor(grid * rate + phase + 1e-6) / rate - phase / rate
-
-    def _rgb(
-        self, shots: list[Scene], times: np.ndarray, join: float, width_s: float, rng: np.random.Generator
-    ) -> np.ndarray:
-        short = int(rng.integers(54, 100)) * 2
-        width, height = _size(shots[0].aspect, short)
-        frames = []
-        for t in times:
-            second = float(np.clip((t - join) / width_s + 0.5, 0, 1)) if width_s else float(t >= join)
-            pictures = [
-                shot.render(t, width, height)
-                for shot, w in zip(shots, (1 - second, second), strict=False)
-                if w
-            ]
-            frames.append(
-                pictures[0]
-                if len(pictures) == 1
-                else cv2.addWeighted(pictures[0], 1 - second, pictures[1], second, 0)
-            )
-        kind = rng.random()
-        if kind < 0.3:
-            frames = jpeg(frames, int(rng.integers(12, 90)))
-        elif kind < 0.65:
-            frames = h264(frames, int(rng.integers(18, 38)))
+    def _rgb(self, clip: DrawnClip, rng: np.random.Generator) -> np.ndarray:
         size = (self.recipe.size, self.recipe.size)
+        frames = clip.recorded(rng)
         return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames])
 
-    def _flow(
-        self, shots: list[Scene], times: np.ndarray, join: float, width_s: float, rng: np.random.Generator
-    ) -> np.ndarray:
+    def _flow(self, clip: DrawnClip, rng: np.random.Generator) -> np.ndarray:
+        shots, join, width_s = clip.shots, clip.join_s, clip.dissolve_s
         width, height = _size(shots[0].aspect, RENDER_FLOW_SHORT_SIDE)
         flows = []
-        for before, after in pairwise(times):
+        for before, after in pairwise(clip.times_s):
             shot = shots[0] if after < join else shots[-1]
             flow = shot.flow(before, after, width, height)
             if before < join <= after or (width_s and abs(before - join) < width_s / 2):
@@ -125,13 +144,13 @@ class GeneratedClips:
                 flow = mix * flow + np.stack([cv2.resize(g, (width, height)) for g in guess])
             flows.append(flow)
         scale = FLOW_SHORT_SIDE / RENDER_FLOW_SHORT_SIDE
-        clip = like_tvl1(np.stack(flows).astype(np.float32), rng, scale, Storage())
+        seen = like_tvl1(np.stack(flows).astype(np.float32), rng, scale, Storage())
         size = self.recipe.size
         factor = np.array([size / width, size / height], np.float32)[:, None, None]
         planes = [
-            cv2.resize(plane, (size, size), interpolation=cv2.INTER_AREA) for flow in clip for plane in flow
+            cv2.resize(plane, (size, size), interpolation=cv2.INTER_AREA) for flow in seen for plane in flow
         ]
-        return np.stack(planes).reshape(len(clip), 2, size, size) * factor
+        return np.stack(planes).reshape(len(seen), 2, size, size) * factor
 
 
 def _size(aspect: float, short: int) -> tuple[int, int]:

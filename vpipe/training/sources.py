@@ -1,4 +1,4 @@
-"""Where a recipe's clips come from: made on the fly, or read from a folder of generated videos."""
+"""Where a recipe's clips come from: made on the fly, kept on disk, or read from a folder of videos."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from vpipe import threads
+from vpipe.cache.store import default_root
 from vpipe.errors import UsageError
 from vpipe.media import FrameSource
 from vpipe.synth.vocabulary import LABELS
 from vpipe.training.generated import GeneratedClips
+from vpipe.training.kept import KeptClips, keep_clips, kept_folder
 from vpipe.training.recipe import Recipe
 
 
@@ -24,7 +27,14 @@ class Batches(Protocol):
 
 
 def open_data(recipe: Recipe) -> Batches:
-    """The batches that `recipe.data` names. Raises UsageError where there are none."""
+    """The batches that `recipe.data` names. Kept clips are made where they are not there yet.
+
+    Raises UsageError where there are none, EnvironmentFault where they cannot be kept.
+    """
+    if recipe.data == "generated" and recipe.kept:
+        folder = kept_folder(recipe, default_root())
+        keep_clips(recipe, folder, threads.jobs())
+        return KeptClips(recipe, folder)
     if recipe.data == "generated":
         return GeneratedClips(recipe)
     return VideoClips(recipe, Path(recipe.data))

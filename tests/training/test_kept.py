@@ -1,0 +1,110 @@
+"""Clips that are kept: made once, the same for RGB and flow, mirrored with their labels."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vpipe.errors import EnvironmentFault
+from vpipe.synth.vocabulary import LABELS
+from vpipe.training import kept
+from vpipe.training.kept import DECODED_PX, KeptClips, encode, keep_clips, kept_folder, mirrored
+from vpipe.training.recipe import Recipe
+
+RECIPE = Recipe("t", "flow", "tsn-affine", clips=20, batch=5, kept=6, seed=5, size=24, joined=0.0, lively=0.5)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One small block."""
+    where = kept_folder(RECIPE, tmp_path_factory.mktemp("cache"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kept, "BLOCK", 6)
+        patch.setattr(kept, "STOCK", 3)
+        where.mkdir(parents=True)
+        kept.make_block(RECIPE, 0, where)
+    return where
+
+
+def test_codes_lose_little() -> None:
+    flow = np.concatenate([np.linspace(-20, 20, 4001), [0.0]]).astype(np.float32)
+    found = DECODED_PX[encode(flow)]
+    assert found[-1] == 0
+    assert np.abs(found - flow).max() < 0.36
+    assert np.abs(found - flow)[np.abs(flow) < 0.5].max() < 0.0125
+    assert DECODED_PX[encode(np.array([99.0, -99.0]))].tolist() == pytest.approx([20, -20], abs=1e-3)
+
+
+@pytest.mark.parametrize("modality", ["rgb", "flow"])
+def test_every_epoch_sees_every_clip_once_in_an_order_of_its_own(folder: Path, modality: str) -> None:
+    clips = KeptClips(replace(RECIPE, modality=modality, batch=6), folder)
+    batches = [clips[k] for k in range(4)]
+    assert len(clips) == 4
+    shape = (6, 8, 24, 24, 3) if modality == "rgb" else (6, 7, 2, 24, 24)
+    assert batches[0][0].shape == shape
+    assert batches[0][0].dtype == (np.uint8 if modality == "rgb" else np.float32)
+
+    def told_apart(batch: np.ndarray) -> list[float]:
+        return sorted(float(np.abs(clip.astype(np.float64)).sum()) for clip in batch)  # mirroring keeps it
+
+    firsts = told_apart(batches[0][0])
+    assert all(told_apart(batch) == pytest.approx(firsts) for batch, _ in batches)
+    assert len(set(firsts)) == 6
+    assert any(not np.array_equal(batches[0][0], batch) for batch, _ in batches[1:])
+    again = KeptClips(replace(RECIPE, modality=modality, batch=6), folder)[2]
+    assert np.array_equal(again[0], batches[2][0])
+    assert np.array_equal(again[1], batches[2][1])
+
+
+def test_flow_of_the_kept_clips_is_that_of_their_pictures(folder: Path) -> None:
+    rgb = np.load(folder / "rgb_00000.npy").astype(float)
+    flow = DECODED_PX[np.load(folder / "flow_00000.npy")]
+    changed = np.abs(np.diff(rgb, axis=1)).mean((1, 2, 3, 4))
+    length = np.abs(flow).mean((1, 2, 3, 4))
+    assert np.isfinite(flow).all()
+    assert length[changed.argmax()] > length[changed.argmin()]
+
+
+def test_a_mirrored_clip_has_the_mirrored_label() -> None:
+    flow = np.zeros((7, 2, 4, 6), np.float32)
+    flow[:, 0], flow[:, 1, 0] = 3.0, 1.0
+
+    def of(label: str, sideways: bool, over: bool) -> tuple[np.ndarray, str]:
+        target = np.eye(len(LABELS), dtype=np.float32)[LABELS.index(label)]
+        clip, turned = mirrored(flow, target, sideways, over)
+        return clip, LABELS[int(turned.argmax())]
+
+    clip, label = of("pan_left", True, False)
+    assert label == "pan_right"
+    assert (clip[:, 0] == -3).all()
+    assert (clip[:, 1, 0] == 1).all()
+    clip, label = of("tilt_up", False, True)
+    assert label == "tilt_down"
+    assert (clip[:, 0] == 3).all()
+    assert (clip[:, 1, -1] == -1).all()
+    assert (
+        of("roll_clockwise", True, False)[1]
+        == of("roll_clockwise", False, True)[1]
+        == "roll_counterclockwise"
+    )
+    assert of("roll_clockwise", True, True)[1] == "roll_clockwise"
+    assert of("subject_left", False, True)[1] == "subject_left"
+    assert of("zoom_in", True, True)[1] == "zoom_in"
+    picture = np.arange(2 * 3 * 4 * 3, dtype=np.uint8).reshape(2, 3, 4, 3)
+    target = np.eye(len(LABELS), dtype=np.float32)[1]
+    assert np.array_equal(mirrored(picture, target, True, False)[0], picture[:, :, ::-1])
+    assert np.array_equal(mirrored(picture, target, False, True)[0], picture[:, ::-1])
+
+
+def test_equal_clips_are_shared_and_others_are_not(tmp_path: Path) -> None:
+    here = kept_folder(RECIPE, tmp_path)
+    assert kept_folder(replace(RECIPE, modality="rgb", architecture="tsm-diff", clips=9), tmp_path) == here
+    for change in ({"seed": 6}, {"lively": 0.1}, {"joined": 0.3}, {"size": 32}, {"frames": 6}):
+        assert kept_folder(replace(RECIPE, **change), tmp_path) != here
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EnvironmentFault, match="VPIPE_CACHE_DIR"):
+        keep_clips(RECIPE, tmp_path / "file" / "x", 1)
