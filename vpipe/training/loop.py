@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from vpipe.errors import VpipeError
+from vpipe.models.layers import channels_last
 from vpipe.models.registry import build
 from vpipe.training.allocator import keep_freed_memory
 from vpipe.training.checkpoint import Checkpoint
@@ -100,7 +101,7 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     if network is None:
         network = build(recipe.architecture, {"classes": classes, "frames": recipe.inputs, **recipe.hyper})
-    network = network.to(memory_format=torch.channels_last).to(device)  # type: ignore[call-overload]
+    network = channels_last(network).to(device)
     freeze(network, recipe.freeze_bn)
     if recipe.sync_bn and job.world > 1:
         network = synced(network)
