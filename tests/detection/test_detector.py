@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from simulated_scores import LABELS, dataset, snippet_scores
 
-from vpipe.detection.detector import DetectorSettings, Segment, detect, refine, smooth
+from vpipe.detection.boundaries import refine, smooth
+from vpipe.detection.detector import DetectorSettings, Segment, detect
 from vpipe.evaluation.anet import detection_map
 from vpipe.evaluation.formats import SegmentTable
 from vpipe.recognition.scores import SnippetScores

@@ -63,6 +63,8 @@ def test_voting_moves_boundaries_and_no_scores(videos: tuple) -> None:
     plain = found(videos, DetectorSettings(nms="hard", candidates="windows", refine=False))
     voted = found(videos, DetectorSettings(nms="hard", candidates="windows", refine=False, voting=True))
     for video in plain:
-        assert sorted(s.score for s in plain[video]) == sorted(s.score for s in voted[video])
+        # A segment that was joined over the border of two sections weighs their scores by their lengths.
+        one, other = (sorted(s.score for s in result[video]) for result in (plain, voted))
+        assert one == pytest.approx(other, abs=0.01)
     starts = [np.sort([s.start_s for some in result.values() for s in some]) for result in (plain, voted)]
     assert not np.allclose(*starts)

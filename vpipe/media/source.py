@@ -52,8 +52,8 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class _Raw:
-    """A frame before conversion; never leaves this module."""
+class RawFrame:
+    """A frame before conversion, as `walk` gives it; `picture` is the decoder's."""
 
     index: int
     time_s: Fraction
@@ -180,8 +180,8 @@ class FrameSource:
             first = -(-bisect_left(times, start_s) // every) * every
             yield from self.select(range(first, stop, every))
             return
-        convert = self._converter()
-        for raw in self._walk():
+        convert = self.converter()
+        for raw in self.walk():
             if end_s is not None and raw.time_s >= end_s:
                 return
             if raw.index % every == 0:
@@ -201,9 +201,9 @@ class FrameSource:
             ticks = self.grid(fps)[k:stop]
             yield from enumerate(self.select(ticks), start=k)
             return
-        convert = self._converter()
-        held: _Raw | None = None
-        for raw in self._walk():
+        convert = self.converter()
+        held: RawFrame | None = None
+        for raw in self.walk():
             if held is not None:
                 until = first_tick(raw.time_s, fps)
                 yield from _repeat(held, k, until if stop is None else min(until, stop), convert)
@@ -215,8 +215,8 @@ class FrameSource:
             until = floor(held.time_s * fps) + 1
             yield from _repeat(held, k, until if stop is None else min(until, stop), convert)
 
-    def _walk(self) -> Iterator[_Raw]:
-        """Decode in order from the first frame, with times that agree with `timeline`; at the end, the
+    def walk(self) -> Iterator[RawFrame]:
+        """Every frame in order, not converted, with times that agree with `timeline`; at the end, the
         timeline is known if it was not before."""
         if self._timeline is None and not self._packet_scan().safe:
             self._timeline = self._decoded_timeline()  # only a look at all PTS tells which times hold
@@ -238,7 +238,7 @@ class FrameSource:
                     if seen is not None:
                         seen.append(picture.pts)
                         last_duration = (picture.duration or 0) * unit
-                    yield _Raw(index, time_s, picture.pts, picture, damaged)
+                    yield RawFrame(index, time_s, picture.pts, picture, damaged)
                     index += 1
         finally:
             self._report_pass(counts)
@@ -264,7 +264,7 @@ class FrameSource:
             raise ValueError("indices must ascend")
         if indices[0] < 0 or indices[-1] >= len(timeline):
             raise ValueError(f"indices must be in 0..{len(timeline) - 1}")
-        convert = self._converter()
+        convert = self.converter()
         done = 0
         try:
             for raw in self._jump(indices, timeline):
@@ -275,7 +275,7 @@ class FrameSource:
         except _Mismatch:
             yield from self._select_in_order(indices[done:], timeline, convert)
 
-    def _jump(self, targets: Sequence[int], timeline: Timeline) -> Iterator[_Raw]:
+    def _jump(self, targets: Sequence[int], timeline: Timeline) -> Iterator[RawFrame]:
         """The target frames by way of the keyframe index. Raises _Mismatch when it does not hold."""
         scan = self._packet_scan()
         if not scan.safe or len(scan.pts) != len(timeline):
@@ -304,7 +304,7 @@ class FrameSource:
                         raise _Mismatch
                     position += 1
                     if position > target:
-                        yield _Raw(target, timeline.times[target], picture.pts, picture, False)
+                        yield RawFrame(target, timeline.times[target], picture.pts, picture, False)
                         break
                 else:
                     raise _Mismatch
@@ -315,8 +315,8 @@ class FrameSource:
     ) -> Iterator[Frame]:
         """The target frames by decoding everything; by time where the timeline was not counted."""
         done = 0
-        held: _Raw | None = None
-        for raw in self._walk():
+        held: RawFrame | None = None
+        for raw in self.walk():
             if held is not None:
                 until = raw.index if timeline.exact else bisect_left(timeline.times, _clock(raw, timeline))
                 stop = bisect_left(targets, until, lo=done)
@@ -329,7 +329,7 @@ class FrameSource:
             yield from self._stand_in(held, targets[done:], timeline, convert)
 
     def _stand_in(
-        self, held: _Raw, targets: Sequence[int], timeline: Timeline, convert: Converter
+        self, held: RawFrame, targets: Sequence[int], timeline: Timeline, convert: Converter
     ) -> Iterator[Frame]:
         """`held` for each target; damaged where it is not the very frame."""
         if not targets:
@@ -341,7 +341,8 @@ class FrameSource:
 
     # Reports
 
-    def _converter(self) -> Converter:
+    def converter(self) -> Converter:
+        """From the pictures of `walk` to arrays as the other methods give them."""
         return Converter(self.output_size, self._color, self.info.orientation)
 
     def _warn(self, code: str, message: str, numbers: dict[str, int | float | str]) -> None:
@@ -386,18 +387,18 @@ class FrameSource:
             self._warn("ends_early", text, {"decoded_s": seconds(end_s), "declared_s": seconds(declared_s)})
 
 
-def _clock(raw: _Raw, timeline: Timeline) -> Fraction:
+def _clock(raw: RawFrame, timeline: Timeline) -> Fraction:
     """A frame's time counted from the timeline's first frame, which may itself be lost."""
     if raw.pts is None:
         return raw.time_s
     return (raw.pts - (timeline.pts[0] or 0)) * timeline.times.unit
 
 
-def _finish(raw: _Raw, convert: Converter) -> Frame:
+def _finish(raw: RawFrame, convert: Converter) -> Frame:
     return Frame(raw.index, raw.time_s, raw.pts, convert(raw.picture), raw.damaged)
 
 
-def _repeat(held: _Raw, start: int, stop: int, convert: Converter) -> Iterator[tuple[int, Frame]]:
+def _repeat(held: RawFrame, start: int, stop: int, convert: Converter) -> Iterator[tuple[int, Frame]]:
     """(k, frame) for k in start .. stop-1; converts only if there is any."""
     if start < stop:
         frame = _finish(held, convert)

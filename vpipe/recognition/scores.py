@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+
+
+@dataclass(frozen=True)
+class ScorePart:
+    """The next n snippets of a video whose scores come a few at a time, and what was decoded meanwhile."""
+
+    probabilities: np.ndarray  # (n, C) float32
+    centre_s: np.ndarray  # (n,) float64
+    frame_times_s: np.ndarray  # (m,) float64: of the frames decoded since the last part
+    cuts_s: np.ndarray  # (k,) float64: times of the first frames of new shots, known since the last part
+    decided_s: float  # before this time all cuts are known
+    duration_s: float | None = None  # of the video, in its last part
 
 
 @dataclass(frozen=True)
@@ -23,10 +35,27 @@ class SnippetScores:
     background: str | None  # the label that means "nothing"; None where the model has none
     probabilities: np.ndarray  # (S, C) float32, rows add up to 1
     start_s: np.ndarray  # (S,) float64: time of the first grid frame
-    centre_s: np.ndarray  # (S,) float64: half way between the first and the last grid frame
+    centre_s: np.ndarray  # (S,) float64, rising: the middle of what was seen, by the times of its frames
     end_s: np.ndarray  # (S,) float64: one grid step after the last grid frame
     duration_s: float  # of the video
     frame_times_s: np.ndarray  # (N,) float64: time of every frame of the video, ascending
+    cuts_s: np.ndarray = field(default_factory=lambda: np.zeros(0))  # (K,) first frames of new shots
+
+    @property
+    def step_s(self) -> float:
+        """Seconds between the starts of neighbouring snippets."""
+        return float(self.start_s[1] - self.start_s[0]) if len(self.start_s) > 1 else self.span_s
+
+    @property
+    def span_s(self) -> float:
+        """Length of a snippet, seconds."""
+        return float(self.end_s[0] - self.start_s[0])
+
+    def as_part(self) -> ScorePart:
+        """The whole video as one part."""
+        return ScorePart(
+            self.probabilities, self.centre_s, self.frame_times_s, self.cuts_s, np.inf, self.duration_s
+        )
 
     def frame_at(self, time_s: np.ndarray) -> np.ndarray:
         """Index of the first frame at or after each time (N where there is none), int64."""

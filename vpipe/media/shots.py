@@ -1,0 +1,145 @@
+"""Where a film cuts from one shot to the next, from small grey pictures of all its frames, as they are
+decoded.
+
+At a cut the picture before explains nothing of the picture after. Motion does not look like that: every part
+of the picture is found again a little way off. So each of 12 blocks is searched in the frame before, and a
+cut is where blocks are not found, where they were found in the frames around it, and where what was there
+before does not come back (as it does after a flash or a lost frame). Dissolves are no cuts: each frame is
+like its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import av
+
+WIDTH, HEIGHT = 64, 48  # px of the small pictures, whatever the shape of the video
+BLOCK, REACH = 16, 10  # px: side of a block, and how far off it is searched
+ROWS_PER_ROW = 4  # rows of the frame that are averaged into a row of the small picture: the rest is not read
+AT_LEAST = 7.0  # grey levels (of 255) of mean difference below which nothing is searched: the same picture
+FLAT = 3.0  # grey levels of standard deviation: blocks below have nothing to search for
+FOUND = 0.62  # mean correlation from which the frame before explains this one
+OUTLIER = 1.7  # what is not found at a cut, over what is not found in the frames around it
+AROUND = 3  # frames before and after that a cut is compared with: it is known this many frames later
+SOFT_S = 0.25  # frames around count only within this time: at low rates everything moves far
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A stretch between cuts; end_frame is exclusive."""
+
+    start_s: float
+    end_s: float
+    start_frame: int
+    end_frame: int
+
+
+def small_picture(frame: av.VideoFrame) -> NDArray[np.uint8]:
+    """(HEIGHT, WIDTH) grey picture of a decoded frame, as stored: neither turned nor in full range."""
+    plane, layout = frame.planes[0], frame.format
+    components = layout.components
+    depth = components[0].bits if components else 8
+    packed = len(frame.planes) == 1 and len(components) > 1
+    if layout.name.startswith("pal") or layout.is_bit_stream or depth > 16 or (packed and depth > 8):
+        return _shrunk(frame.to_ndarray(format="gray"))
+    memory: Any = plane
+    samples = np.frombuffer(memory, np.uint16 if depth > 8 else np.uint8).reshape(plane.height, -1)
+    per_pixel = layout.padded_bits_per_pixel // 8 if packed else 1
+    # Of packed pixels the first byte: luma, or a colour.
+    rows = samples[:: max(1, plane.height // (HEIGHT * ROWS_PER_ROW)), : plane.width * per_pixel : per_pixel]
+    small = _shrunk(rows)
+    return (small >> (depth - 8)).astype(np.uint8) if depth > 8 else small
+
+
+def _shrunk(grey: NDArray[Any]) -> NDArray[Any]:
+    return np.asarray(cv2.resize(np.ascontiguousarray(grey), (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA))
+
+
+def likeness(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float:
+    """How much of `after` is found in `before`, in [0, 1]: the correlation of each block with the best place
+    within REACH, averaged by contrast. Brightness does not matter.
+    """
+    found = total = 0.0
+    for top in range(0, HEIGHT, BLOCK):
+        for left in range(0, WIDTH, BLOCK):
+            block = after[top : top + BLOCK, left : left + BLOCK]
+            around = before[
+                max(0, top - REACH) : top + BLOCK + REACH, max(0, left - REACH) : left + BLOCK + REACH
+            ]
+            here = before[top : top + BLOCK, left : left + BLOCK]
+            contrast = float(block.std())
+            weight = max(contrast, float(here.std()), 1.0)
+            if contrast >= FLAT:
+                best = float(cv2.matchTemplate(around, block, cv2.TM_CCOEFF_NORMED).max())
+                found += weight * max(0.0, best)
+            elif abs(float(block.mean()) - float(around.mean())) < 4 * FLAT and here.std() < 2 * FLAT:
+                found += weight
+            total += weight
+    return found / total
+
+
+class ShotDetector:
+    """Takes every frame in order; `cuts` of `add` and `close` are the first frames of new shots, ascending.
+
+    A cut is known AROUND frames after it.
+    """
+
+    def __init__(self) -> None:
+        self._pictures: deque[NDArray[np.uint8]] = deque(maxlen=2 * AROUND + 2)
+        self._times: deque[float] = deque(maxlen=2 * AROUND + 2)
+        self._unlike: deque[float] = deque(maxlen=2 * AROUND + 2)  # 1 - likeness to the frame before
+        self._frames = 0
+
+    @property
+    def decided(self) -> int:
+        """Frames before this one are known to begin a shot or not."""
+        return max(0, self._frames - AROUND)
+
+    def add(self, picture: NDArray[np.uint8], time_s: float) -> list[int]:
+        """The cuts that are known with this frame: none or one."""
+        unlike = 0.0
+        if self._pictures and cv2.norm(self._pictures[-1], picture, cv2.NORM_L1) > AT_LEAST * picture.size:
+            unlike = 1 - likeness(self._pictures[-1], picture)
+        self._pictures.append(picture)
+        self._times.append(time_s)
+        self._unlike.append(unlike)
+        self._frames += 1
+        return self._judge(AROUND) if self._frames > AROUND else []
+
+    def close(self) -> list[int]:
+        """The cuts in the last frames."""
+        return [cut for ahead in range(min(AROUND, self._frames) - 1, -1, -1) for cut in self._judge(ahead)]
+
+    def _judge(self, ahead: int) -> list[int]:
+        """Whether the frame `ahead` frames before the last begins a shot."""
+        place = len(self._unlike) - 1 - ahead
+        here = self._unlike[place]
+        if place < 1 or here <= 1 - FOUND:
+            return []
+        around = [
+            self._unlike[i]
+            for i in range(max(1, place - AROUND), min(len(self._unlike), place + AROUND + 1))
+            if i != place and abs(self._times[i] - self._times[place]) <= SOFT_S
+        ]
+        if around and max(around) * OUTLIER > here:
+            return []
+        later = min(place + 2, len(self._pictures) - 1)
+        if later > place and likeness(self._pictures[place - 1], self._pictures[later]) >= FOUND:
+            return []  # a flash: what was there before is back
+        return [self._frames - 1 - ahead]
+
+
+def shots(cuts: list[int], times_s: NDArray[np.float64], duration_s: float) -> list[Shot]:
+    """The shots between `cuts` (first frames of new ones) of a video with frames at `times_s`."""
+    first = [0, *cuts]
+    last = [*cuts, len(times_s)]
+    ends = [*(float(times_s[cut]) for cut in cuts), duration_s]
+    return [Shot(float(times_s[a]), e, a, b) for a, b, e in zip(first, last, ends, strict=True)]
