@@ -41,20 +41,37 @@ def list_models(json: Json = False) -> None:
 @app.command()
 def info(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A packaged model's name or a weight file.")],
+    temporal_kernels: Annotated[
+        bool,
+        typer.Option(
+            "--temporal-kernels",
+            help="What its learned temporal kernels do: correlation of taps and frequency response by layer.",
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """What a model is: source, licence, labels, and what each of its streams expects."""
     from vpipe.models import load_model  # here: torch takes a second
 
-    found = load_model(model).info()
+    loaded = load_model(model)
+    found = loaded.info()
+    kernels: list[list[str]] = [[] for _ in loaded.streams]
+    if temporal_kernels:
+        from vpipe.comparison.temporal_kernels import describe, lines
+
+        described = [describe(stream.network, stream.hyper.get("stack", 1)) for stream in loaded.streams]
+        kernels = [["  temporal kernels:", *(f"  {line}" for line in lines(one))] for one in described]
+        if json:
+            for stream, one in zip(found["streams"], described, strict=True):
+                stream["temporal_kernels"] = one
     if json:
         write_stdout(dump({"schema": "vpipe.model/1", **found}) + "\n")
         return
-    lines = [f"{key}: {_plainly(value)}" for key, value in found.items() if key != "streams"]
-    for number, stream in enumerate(found["streams"], start=1):
-        lines.append(f"stream {number}:")
-        lines += [f"  {key}: {_plainly(value)}" for key, value in stream.items()]
-    write_stdout("".join(one_line(line) + "\n" for line in lines))
+    text = [f"{key}: {_plainly(value)}" for key, value in found.items() if key != "streams"]
+    for number, (stream, more) in enumerate(zip(found["streams"], kernels, strict=True), start=1):
+        text.append(f"stream {number}:")
+        text += [f"  {key}: {_plainly(value)}" for key, value in stream.items()] + more
+    write_stdout("".join(one_line(line) + "\n" for line in text))
 
 
 @app.command()

@@ -1,0 +1,121 @@
+"""The whole comparison: train or load every contender, measure each, and put it in one document."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import vpipe
+from vpipe.comparison.clips import Clips, Done, make_clips
+from vpipe.comparison.contenders import ROWS, Contender, Fusion
+from vpipe.comparison.costs import FlowCost, clip_of, flow_costs, gmacs, milliseconds, parameters
+from vpipe.comparison.labels import DIRECTION, GROUPS, LABELS, ORDER
+from vpipe.comparison.learning import Say, Trained, TrainingClips, trained
+from vpipe.comparison.plan import FPS, FRAMES, SIZE_PX, Plan
+from vpipe.comparison.scoring import Judges, judge_lengths, judge_orders
+from vpipe.comparison.temporal_kernels import describe
+
+SCHEMA = "vpipe.bench/1"
+
+
+def compare(
+    plan: Plan,
+    contenders: Sequence[Contender],
+    fusions: Sequence[Fusion],
+    cache: Path,
+    *,
+    device: str = "cpu",
+    jobs: int = 1,
+    again: bool = False,
+    say: Say,
+) -> dict[str, Any]:
+    """Everything that `vpipe bench` shows, for JSON.
+
+    cache: a folder whose `comparison/` keeps trained networks; `again` trains them anew. Raises VpipeError.
+    """
+    clips = TrainingClips(plan, jobs, say)
+    ready = {
+        contender.name: trained(contender, plan, clips, cache, device, again=again, say=say)
+        for contender in contenders
+    }
+    del clips  # a gigabyte
+    flow = flow_costs(
+        plan.flow_minutes, plan.seed, jobs, device, lambda n: say("video for the cost of flow", n, 1)
+    )
+    judges = Judges(ready, fusions, device, jobs)
+
+    def test_clips(per_label: int, seed: list[int], names: Sequence[str], length: int) -> Clips:
+        count = per_label * len(names)
+        told = f"test clips of {length} frames"
+        return make_clips(
+            per_label, [plan.seed, *seed], names=names, length=length, done=lambda n: say(told, n, count)
+        )
+
+    played = test_clips(plan.test, [2], LABELS, FRAMES)
+
+    def flow_of(what: str) -> Done:
+        return lambda n: say(f"flow of the test clips, {what}", n, len(played))
+
+    accuracy = judge_orders(judges, played, plan.seed, flow_of)
+    lengths = judge_lengths(
+        judges, lambda length: test_clips(plan.length_test, [3, length], (*DIRECTION, *ORDER), length), plan
+    )
+    costs = {name: _costs(one, flow[0], device) for name, one in ready.items()}
+    kinds: dict[str, Contender | Fusion] = {one.name: one for one in contenders}
+    kinds |= {one.name: one for one in fusions}
+    rows = []
+    for name in (name for name in ROWS if name in accuracy):
+        of = kinds[name]
+        parts = of.parts if isinstance(of, Fusion) else (name,)
+        rows.append(
+            {
+                "name": name,
+                "title": of.title,
+                "kind": of.kind,
+                "motion": of.motion,
+                "mixing": of.mixing,
+                "networks": list(parts),
+                **{key: _total(costs[part][key] for part in parts) for key in COSTS},
+                "accuracy": accuracy[name],
+                "lengths": lengths[name],
+                "temporal_kernels": _kernels(ready[name]) if name in ready else None,
+            }
+        )
+    return {
+        "schema": SCHEMA,
+        "vpipe": vpipe.__version__,
+        "device": device,
+        "jobs": jobs,
+        "plan": asdict(plan),
+        "clip": {"frames": FRAMES, "fps": float(FPS), "size": SIZE_PX},
+        "labels": list(LABELS),
+        "groups": {group: list(names) for group, names in GROUPS.items()},
+        "chance": {"top1": round(100 / len(LABELS), 2), "against_opposite": 50.0},
+        "flow": [cost.to_json() for cost in flow],
+        "rows": rows,
+    }
+
+
+COSTS = ("parameters", "gmacs", "ms_a_clip", "flow_s_a_minute", "flow_bytes_a_minute")
+
+
+def _costs(one: Trained, flow: FlowCost, device: str) -> dict[str, float]:
+    clip = clip_of(one.contender)
+    is_flow = one.contender.modality == "flow"
+    return {
+        "parameters": parameters(one.network),
+        "gmacs": round(gmacs(one.network, clip.to(device)), 4),
+        "ms_a_clip": round(milliseconds(one.network, clip, device), 3),
+        "flow_s_a_minute": round(flow.seconds, 3) if is_flow else 0.0,
+        "flow_bytes_a_minute": flow.bytes if is_flow else 0,
+    }
+
+
+def _total(values: Any) -> float:
+    return round(sum(values), 4)
+
+
+def _kernels(one: Trained) -> dict[str, Any]:
+    return describe(one.network, int(one.contender.hyper.get("stack", 1)))
