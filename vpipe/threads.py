@@ -54,3 +54,10 @@ def set_jobs(count: int | None) -> None:
         torch.set_num_threads(threads)
     if (numba := sys.modules.get("numba")) is not None:
         numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+
+
+def set_torch_threads(count: int) -> None:
+    """How many threads torch uses for the work of the calling thread, and of threads that start later."""
+    import torch  # here, because this module is imported at start-up
+
+    torch.set_num_threads(count)

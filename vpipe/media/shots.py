@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -30,6 +31,14 @@ FOUND = 0.62  # mean correlation from which the frame before explains this one
 OUTLIER = 1.7  # what is not found at a cut, over what is not found in the frames around it
 AROUND = 3  # frames before and after that a cut is compared with: it is known this many frames later
 SOFT_S = 0.25  # frames around count only within this time: at low rates everything moves far
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The first frame of a new shot."""
+
+    frame: int
+    time_s: float
 
 
 @dataclass(frozen=True)
@@ -87,10 +96,7 @@ def likeness(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float:
 
 
 class ShotDetector:
-    """Takes every frame in order; `cuts` of `add` and `close` are the first frames of new shots, ascending.
-
-    A cut is known AROUND frames after it.
-    """
+    """Takes every frame in order; `add` and `close` return the cuts, each known AROUND frames after it."""
 
     def __init__(self) -> None:
         self._pictures: deque[NDArray[np.uint8]] = deque(maxlen=2 * AROUND + 2)
@@ -99,11 +105,11 @@ class ShotDetector:
         self._frames = 0
 
     @property
-    def decided(self) -> int:
-        """Frames before this one are known to begin a shot or not."""
-        return max(0, self._frames - AROUND)
+    def decided_s(self) -> float:
+        """Before this time all cuts are known."""
+        return self._times[max(-AROUND, -len(self._times))] if self._times else 0.0
 
-    def add(self, picture: NDArray[np.uint8], time_s: float) -> list[int]:
+    def add(self, picture: NDArray[np.uint8], time_s: float) -> list[Cut]:
         """The cuts that are known with this frame: none or one."""
         unlike = 0.0
         if self._pictures and cv2.norm(self._pictures[-1], picture, cv2.NORM_L1) > AT_LEAST * picture.size:
@@ -114,11 +120,11 @@ class ShotDetector:
         self._frames += 1
         return self._judge(AROUND) if self._frames > AROUND else []
 
-    def close(self) -> list[int]:
+    def close(self) -> list[Cut]:
         """The cuts in the last frames."""
         return [cut for ahead in range(min(AROUND, self._frames) - 1, -1, -1) for cut in self._judge(ahead)]
 
-    def _judge(self, ahead: int) -> list[int]:
+    def _judge(self, ahead: int) -> list[Cut]:
         """Whether the frame `ahead` frames before the last begins a shot."""
         place = len(self._unlike) - 1 - ahead
         here = self._unlike[place]
@@ -134,12 +140,10 @@ class ShotDetector:
         later = min(place + 2, len(self._pictures) - 1)
         if later > place and likeness(self._pictures[place - 1], self._pictures[later]) >= FOUND:
             return []  # a flash: what was there before is back
-        return [self._frames - 1 - ahead]
+        return [Cut(self._frames - 1 - ahead, self._times[place])]
 
 
-def shots(cuts: list[int], times_s: NDArray[np.float64], duration_s: float) -> list[Shot]:
-    """The shots between `cuts` (first frames of new ones) of a video with frames at `times_s`."""
-    first = [0, *cuts]
-    last = [*cuts, len(times_s)]
-    ends = [*(float(times_s[cut]) for cut in cuts), duration_s]
-    return [Shot(float(times_s[a]), e, a, b) for a, b, e in zip(first, last, ends, strict=True)]
+def shots(cuts: list[Cut], frames: int, duration_s: float) -> list[Shot]:
+    """The shots between the cuts of a video."""
+    borders = [Cut(0, 0.0), *cuts, Cut(frames, duration_s)]
+    return [Shot(a.time_s, b.time_s, a.frame, b.frame) for a, b in pairwise(borders)]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vpipe.errors import UsageError
 from vpipe.models import Model, Stream
-from vpipe.models.layers import ConvBN
+from vpipe.recognition.folding import fold, foldable
 from vpipe.recognition.preprocess import Normalise, View, mirror_columns
 
 Modality = Literal["rgb", "flow", "both"]
@@ -134,13 +134,10 @@ def _in_precision(network: torch.nn.Module, device: str, dtype: torch.dtype) -> 
     Batch norms that stand next to their convolution are folded into it.
     """
     parameter = next(network.parameters(), torch.empty(0))
-    foldable = any(isinstance(module, ConvBN) for module in network.modules())
-    if parameter.dtype == dtype and parameter.device == torch.device(device) and not foldable:
+    if parameter.dtype == dtype and parameter.device == torch.device(device) and not foldable(network):
         return network.eval()
     ready = copy.deepcopy(network).to(device=device).eval()
-    for module in list(ready.modules()):
-        if isinstance(module, ConvBN):
-            module.fold()
+    fold(ready)
     return ready.to(dtype=dtype)
 
 

@@ -1,14 +1,9 @@
-"""Snippet scores over a whole video in one pass: every frame decoded and preprocessed once, memory flat.
-
-inputs      0  1  2  3  4  5  6  7  8  9  10 11 ...     a ring of one batch of snippets
-snippet 0   [--------------------]
-snippet 1         [--------------------]                stride 2: every 0.25 s of the packaged models' grid
-snippet 2               [--------------------]
-"""
+"""Snippet scores over a whole video: RGB in one pass, flow from the cache, imported models by their own
+rules."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +11,11 @@ import numpy as np
 
 from vpipe.errors import Warning_
 from vpipe.media import FrameSource, Timeline, VideoInfo
+from vpipe.media.shots import Cut, ShotDetector, small_picture
 from vpipe.recognition.classify import short_video
 from vpipe.recognition.clips import FlowUse, Progress, ensure_flow, open_flow
 from vpipe.recognition.grid import SnippetGrid, snippet_grid
+from vpipe.recognition.one_pass import OnePass
 from vpipe.recognition.preprocess import resize_flow
 from vpipe.recognition.recognizer import ReadyStream, Recognizer
 from vpipe.recognition.scores import SnippetScores
@@ -33,8 +30,10 @@ class ScannedVideo:
 
     scores: SnippetScores
     info: VideoInfo
+    timeline: Timeline
     frames: int  # of the video
     duration_s: float
+    cuts: list[Cut]
     warnings: list[Warning_]
     flow: FlowUse | None  # where a stream looks at flow
 
@@ -50,80 +49,123 @@ def scan(
 ) -> ScannedVideo:
     """Score every snippet of a video; `grid` None takes what suits the model.
 
-    A flow stream reads the cache, which is filled first; `progress` hears (done, total) of its pairs and
-    then of the grid frames. Raises InputError as FrameSource does and `no_motion`; UsageError
-    `streams_differ`.
+    A flow stream reads the cache, which is filled first; `progress` hears (done, total) of its pairs, or of
+    the frames. Raises InputError as FrameSource does and `no_motion`; UsageError `streams_differ`.
     """
     grid = grid or snippet_grid(recognizer)
-    reading = FrameSource(path)
-    reading.require_motion()
-    timeline = reading.timeline()
-    duration_s = float(timeline.duration_s)
-    warnings = {w.code: w for w in reading.warnings}
+    found = _Found(FrameSource(path))
+    if found.source.info.is_image:
+        found.source.require_motion()
+    if recognizer.streams[0].stream.convention is not None:
+        _scan_published(found, recognizer, grid, cache_dir, jobs, progress)
+    else:
+        _scan_grid(found, recognizer, grid, cache_dir, jobs, progress)
+    timeline = found.source.timeline()
+    duration_s = found.duration_s or float(timeline.duration_s)
+    warnings = {w.code: w for w in [*found.source.warnings, *found.warnings]}
     if short := short_video(duration_s, recognizer.streams):
         warnings[short.code] = short
-    if recognizer.streams[0].stream.convention is not None:
-        found = scan_published(
-            path, recognizer, timeline, grid, cache_dir=cache_dir, jobs=jobs, progress=progress
-        )
-        scores, flow_use = found.scores, found.flow
-        when = found.start_s, found.centre_s, found.end_s
-        warnings |= {w.code: w for w in found.warnings}
-    else:
-        scores, flow_use = _scan_grid(
-            path, recognizer, timeline, grid, warnings, cache_dir=cache_dir, jobs=jobs, progress=progress
-        )
-        when = _times(len(scores[0]), grid)
     return ScannedVideo(
         scores=SnippetScores(
             recognizer.labels,
             recognizer.model.background,
-            recognizer.fused(scores).astype(np.float32),
-            *when,
+            recognizer.fused(found.scores).astype(np.float32),
+            *found.when,
             duration_s=duration_s,
             frame_times_s=_frame_times(timeline),
+            cuts_s=np.array([cut.time_s for cut in found.cuts]),
         ),
-        info=reading.info,
+        info=found.source.info,
+        timeline=timeline,
         frames=len(timeline),
         duration_s=duration_s,
+        cuts=found.cuts,
         warnings=list(warnings.values()),
-        flow=flow_use,
+        flow=found.flow,
     )
 
 
-def _scan_grid(
-    path: Path,
+class _Found:
+    """What the passes over one video bring together."""
+
+    def __init__(self, source: FrameSource) -> None:
+        self.source = source
+        self.scores: list[np.ndarray] = []  # (S, labels) of each stream
+        self.when: tuple[np.ndarray, np.ndarray, np.ndarray] = (np.zeros(0),) * 3  # start, centre, end (S,)
+        self.cuts: list[Cut] = []
+        self.duration_s = 0.0
+        self.warnings: list[Warning_] = []
+        self.flow: FlowUse | None = None
+
+
+def _scan_published(
+    found: _Found,
     recognizer: Recognizer,
-    timeline: Timeline,
     grid: SnippetGrid,
-    warnings: dict[str, Warning_],
-    *,
     cache_dir: Path | None,
     jobs: int,
     progress: Progress | None,
-) -> tuple[list[np.ndarray], FlowUse | None]:
-    """Probabilities (S, labels) by each stream of a model that looks at neighbouring frames of a grid."""
-    scores: list[np.ndarray] = []
-    flow_use: FlowUse | None = None
+) -> None:
+    path, source = Path(found.source.path), found.source
+    source.require_motion()
+    one = scan_published(
+        path, recognizer, source.timeline(), grid, cache_dir=cache_dir, jobs=jobs, progress=progress
+    )
+    found.scores, found.flow, found.warnings = one.scores, one.flow, one.warnings
+    found.when = one.start_s, one.centre_s, one.end_s
+    found.cuts = find_cuts(source)
+
+
+def _scan_grid(
+    found: _Found,
+    recognizer: Recognizer,
+    grid: SnippetGrid,
+    cache_dir: Path | None,
+    jobs: int,
+    progress: Progress | None,
+) -> None:
+    """A model that looks at neighbouring frames of a grid. RGB streams see the frames as they are decoded."""
+    path = Path(found.source.path)
+    centre_s = np.zeros(0)
     for ready in recognizer.streams:
         stream = ready.stream
-        inputs: Iterable[np.ndarray]
         if stream.modality == "rgb":
-            inputs = _rgb_inputs(path, ready, int(timeline.times[-1] * stream.fps) + 1, progress)
-        else:
-            entry = open_flow(path, stream, cache_dir, recognizer.device)
-            flow_use = ensure_flow(entry, range(entry.pairs), jobs=jobs, progress=progress)
-            warnings |= {w.code: w for w in entry.warnings}
-            inputs = (
-                flow
-                for first in range(0, entry.pairs, FLOWS_AT_A_TIME)
-                for flow in resize_flow(
-                    entry.read(list(range(first, min(first + FLOWS_AT_A_TIME, entry.pairs)))), stream.size
-                )
+            found.source = FrameSource(path, size=stream.size, threads=jobs)
+            one = OnePass(
+                found.source, ready, grid, batch_size=recognizer.batch_size, jobs=jobs, progress=progress
             )
-        scores.append(score_snippets(ready, inputs, grid.stride, recognizer.batch_size))
-    count = min(len(one) for one in scores)  # damaged files may end a frame apart
-    return [one[:count] for one in scores], flow_use
+            parts = list(one.parts())
+            found.scores.append(np.concatenate([p.probabilities for p in parts if len(p.probabilities)]))
+            centre_s = np.concatenate([part.centre_s for part in parts])
+            found.cuts, found.duration_s = one.cuts, one.duration_s
+            continue
+        found.source.require_motion()
+        entry = open_flow(path, stream, cache_dir, recognizer.device)
+        found.flow = ensure_flow(entry, range(entry.pairs), jobs=jobs, progress=progress)
+        found.warnings += entry.warnings
+        flows = (
+            flow
+            for first in range(0, entry.pairs, FLOWS_AT_A_TIME)
+            for flow in resize_flow(
+                entry.read(list(range(first, min(first + FLOWS_AT_A_TIME, entry.pairs)))), stream.size
+            )
+        )
+        found.scores.append(score_snippets(ready, flows, grid.stride, recognizer.batch_size))
+    count = min(len(one) for one in found.scores)  # damaged files may end a frame apart
+    found.scores = [one[:count] for one in found.scores]
+    start, centre, end = _times(count, grid)
+    if len(centre_s):
+        centre = centre_s[:count]
+    else:
+        found.cuts = find_cuts(found.source)
+    found.when = start, centre, end
+
+
+def find_cuts(source: FrameSource) -> list[Cut]:
+    """The cuts of a video, by a pass of its own."""
+    shots = ShotDetector()
+    cuts = [cut for raw in source.walk() for cut in shots.add(small_picture(raw.picture), float(raw.time_s))]
+    return cuts + shots.close()
 
 
 def score_snippets(
@@ -162,16 +204,6 @@ def score_snippets(
     if filled >= length:
         flush()
     return np.concatenate(scores)
-
-
-def _rgb_inputs(
-    path: Path, ready: ReadyStream, total: int, progress: Progress | None
-) -> Iterator[np.ndarray]:
-    source = FrameSource(path, size=ready.stream.size)
-    for k, frame in source.resample(ready.stream.fps):
-        yield frame.image
-        if progress is not None:
-            progress(k + 1, total)
 
 
 def _times(count: int, grid: SnippetGrid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
