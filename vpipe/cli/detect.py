@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from vpipe.cli.options import RunOptions, batch_options, new_app
-from vpipe.cli.output import plain, prepare_output_dir, write_whole
+from vpipe.cli.options import RunOptions, batch_options, new_app, note
+from vpipe.cli.output import dump, plain, prepare_output_dir, write_stdout, write_whole
 from vpipe.cli.progress import progress
 from vpipe.cli.run import Item, run_batch
-from vpipe.cli.scoring import DEFAULT_MODEL, Batch, DType, ModelName, model_summary, video_line
+from vpipe.cli.scoring import DEFAULT_MODEL, Batch, ModelName, model_summary, video_line
+from vpipe.errors import UsageError
+
+if TYPE_CHECKING:
+    from vpipe.detection.detector import DetectorSettings
+    from vpipe.recognition.recognizer import Recognizer
 
 app = new_app()
 
@@ -50,10 +55,26 @@ def detect(
     anet: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the segments as ActivityNet JSON.")
     ] = None,
-    batch_size: Batch = 16,
-    dtype: DType = "fp32",
+    shots: Annotated[
+        bool, typer.Option("--shots", help="Also report the shots between the cuts of the video.")
+    ] = False,
+    stall_timeout: Annotated[
+        float,
+        typer.Option(metavar="S", min=0.1, help="With '-': end where no data comes for S seconds."),
+    ] = 30.0,
+    batch_size: Batch = 8,
+    dtype: Annotated[
+        Literal["auto", "fp32", "bf16", "fp16"],
+        typer.Option(help="Precision; auto: bf16 where the CPU has matrix units for it, else fp32."),
+    ] = "auto",
 ) -> None:
-    """Find labelled moments (start, end, score) in long videos."""
+    """Find labelled moments (start, end, score) in long videos.
+
+    INPUT '-' is a video on stdin: one line of JSON for each moment, as soon as nothing later can change it.
+    """
+    live = "-" in options.inputs
+    if live:
+        _check_live(options, anet)
     if options.dry_run:
         run_batch("detect", options, lambda item: {}, text=_text)
     if anet is not None:
@@ -62,7 +83,9 @@ def detect(
     from vpipe.detection.detector import DetectorSettings
     from vpipe.detection.detector import detect as detect_segments
     from vpipe.evaluation.formats import results_document
+    from vpipe.media.shots import shots as shots_between
     from vpipe.models import load_model
+    from vpipe.recognition.precision import resolve_dtype
     from vpipe.recognition.recognizer import Recognizer
     from vpipe.recognition.snippets import scan
 
@@ -77,7 +100,10 @@ def detect(
     )
     device = options.resolve_device()
     loaded = load_model(model, device)
-    recognizer = Recognizer(loaded, device=device, dtype=dtype, batch_size=batch_size)
+    precision = resolve_dtype(dtype, device)
+    recognizer = Recognizer(loaded, device=device, dtype=precision, batch_size=batch_size)
+    if live:
+        return _detect_live(options, recognizer, settings, stall_timeout, shots)
     done: list[dict[str, Any]] = []
 
     def work(item: Item) -> dict[str, Any]:
@@ -93,11 +119,15 @@ def detect(
             "warnings": found.warnings,
             "segments": [segment.to_json() for segment in detect_segments(found.scores, settings)],
         }
+        if shots:
+            found_shots = shots_between(found.scores.cuts, found.frames, found.duration_s)
+            row["shots"] = [shot.to_json() for shot in found_shots]
         done.append({"video_id": item.video_id, "segments": row["segments"]})
         return row | ({"cache": found.flow.to_json()} if found.flow else {})
 
     try:
-        run_batch("detect", options, work, text=_text, model=model_summary(loaded, recognizer))
+        summary = model_summary(loaded, recognizer) | {"dtype": precision}
+        run_batch("detect", options, work, text=_text, model=summary)
     finally:
         # Also when interrupted: the videos that are finished are kept. Nothing done leaves an old file alone.
         if anet is not None and done:
@@ -107,14 +137,50 @@ def detect(
             write_whole(anet, document + "\n")
 
 
+def _check_live(options: RunOptions, anet: Path | None) -> None:
+    """Raise UsageError for what does not go with a video on stdin."""
+    if options.inputs != ("-",) or options.from_file is not None:
+        raise UsageError("bad_input_name", "'-' is a video on stdin and stands alone: name no other input")
+    if options.output_format not in ("text", "jsonl") or anet is not None or options.failures is not None:
+        raise UsageError(
+            "bad_flags",
+            "'-' writes one line of JSON for each event: leave --json, --csv, --anet, --failures out",
+        )
+
+
+def _detect_live(
+    options: RunOptions, recognizer: Recognizer, settings: DetectorSettings, stall_s: float, shots: bool
+) -> None:
+    from vpipe.detection.detector import Segment
+    from vpipe.detection.live import LiveDetection
+
+    live = LiveDetection(0, recognizer, settings, stall_s=stall_s, jobs=options.jobs)
+    count = 0
+    for event in live.events():
+        if isinstance(event.what, Segment):
+            count += 1
+        elif not shots:
+            continue
+        write_stdout(dump({"video_id": live.source.path, **event.to_json()}) + "\n")
+    for warning in live.warnings:
+        note(f"warning: {live.source.path}: {warning.message} [{warning.code}]", options)
+    info = live.source.info
+    seen = f"{live.duration_s:.2f} s, {live.frames} frames, {info.width}x{info.height}"
+    note(f"{live.source.path}: {seen}: {count} segments", options)
+
+
 def _text(row: dict[str, Any]) -> str:
     segments = row["segments"]
+    shots = [
+        f"  {s['start_s']:>9.2f}  {s['end_s']:>9.2f}  shot, frames {s['start_frame']} to {s['end_frame'] - 1}"
+        for s in row.get("shots", [])
+    ]
     if not segments:
-        return f"{video_line(row)}: nothing found"
+        return "\n".join([f"{video_line(row)}: nothing found", *shots])
     width = max(len(s["label"]) for s in segments)
     lines = [f"  {'start s':>9}  {'end s':>9}  {'label':<{width}}  score"]
     lines += [
         f"  {s['start_s']:>9.2f}  {s['end_s']:>9.2f}  {s['label']:<{width}}  {s['score']:.3f}"
         for s in segments
     ]
-    return "\n".join([video_line(row), *lines])
+    return "\n".join([video_line(row), *lines, *shots])

@@ -111,7 +111,8 @@ class Detector:
     def add(self, part: ScorePart) -> list[Segment]:
         """With the part that has a duration the video is complete."""
         self._frame_times_s = np.concatenate([self._frame_times_s, part.frame_times_s])
-        sections = self._sections.add(part.probabilities, part.centre_s, part.cuts_s, part.decided_s)
+        cuts_s = [cut.time_s for cut in part.cuts]
+        sections = self._sections.add(part.probabilities, part.centre_s, cuts_s, part.decided_s)
         if part.duration_s is not None:
             sections += self._sections.close(part.duration_s)
         found = [segment for section in sections for segment in self._finish(section)]

@@ -54,13 +54,13 @@ class Sections:
         return self._start_s
 
     def add(
-        self, probabilities: np.ndarray, centre_s: np.ndarray, cuts_s: np.ndarray, decided_s: float
+        self, probabilities: np.ndarray, centre_s: np.ndarray, cuts_s: list[float], decided_s: float
     ) -> list[Section]:
         """Rows (n, C) at `centre_s` (n,), the new cuts, and the time before which all cuts are known."""
         if len(probabilities):
             self._rows = np.concatenate([self._rows, probabilities])
             self._centre_s = np.concatenate([self._centre_s, centre_s])
-        self._cuts_s += [float(cut) for cut in cuts_s]
+        self._cuts_s += cuts_s
         done = []
         while (section := self._next(decided_s)) is not None:
             done.append(section)

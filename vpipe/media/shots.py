@@ -11,6 +11,7 @@ like its neighbours.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from vpipe.timeline import seconds
 
 if TYPE_CHECKING:
     import av
@@ -49,6 +52,14 @@ class Shot:
     end_s: float
     start_frame: int
     end_frame: int
+
+    def to_json(self) -> dict[str, float | int]:
+        return {
+            "start_s": seconds(self.start_s),
+            "end_s": seconds(self.end_s),
+            "start_frame": self.start_frame,
+            "end_frame": self.end_frame,
+        }
 
 
 def small_picture(frame: av.VideoFrame) -> NDArray[np.uint8]:
@@ -143,7 +154,7 @@ class ShotDetector:
         return [Cut(self._frames - 1 - ahead, self._times[place])]
 
 
-def shots(cuts: list[Cut], frames: int, duration_s: float) -> list[Shot]:
+def shots(cuts: Sequence[Cut], frames: int, duration_s: float) -> list[Shot]:
     """The shots between the cuts of a video."""
     borders = [Cut(0, 0.0), *cuts, Cut(frames, duration_s)]
     return [Shot(a.time_s, b.time_s, a.frame, b.frame) for a, b in pairwise(borders)]

@@ -112,7 +112,7 @@ class OnePass:
                 probabilities=np.zeros((0, len(self._ready.mirrored)), dtype=np.float32),
                 centre_s=centre_s,
                 frame_times_s=np.array(times_s),
-                cuts_s=np.array([cut.time_s for cut in cuts]),
+                cuts=tuple(cuts),
                 decided_s=decided_s,
                 duration_s=duration_s,
             )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
+
+from vpipe.media.shots import Cut
 
 
 @dataclass(frozen=True)
@@ -14,7 +16,7 @@ class ScorePart:
     probabilities: np.ndarray  # (n, C) float32
     centre_s: np.ndarray  # (n,) float64
     frame_times_s: np.ndarray  # (m,) float64: of the frames decoded since the last part
-    cuts_s: np.ndarray  # (k,) float64: times of the first frames of new shots, known since the last part
+    cuts: tuple[Cut, ...]  # known since the last part
     decided_s: float  # before this time all cuts are known
     duration_s: float | None = None  # of the video, in its last part
 
@@ -39,7 +41,7 @@ class SnippetScores:
     end_s: np.ndarray  # (S,) float64: one grid step after the last grid frame
     duration_s: float  # of the video
     frame_times_s: np.ndarray  # (N,) float64: time of every frame of the video, ascending
-    cuts_s: np.ndarray = field(default_factory=lambda: np.zeros(0))  # (K,) first frames of new shots
+    cuts: tuple[Cut, ...] = ()  # where a new shot begins, ascending
 
     @property
     def step_s(self) -> float:
@@ -54,7 +56,7 @@ class SnippetScores:
     def as_part(self) -> ScorePart:
         """The whole video as one part."""
         return ScorePart(
-            self.probabilities, self.centre_s, self.frame_times_s, self.cuts_s, np.inf, self.duration_s
+            self.probabilities, self.centre_s, self.frame_times_s, self.cuts, np.inf, self.duration_s
         )
 
     def frame_at(self, time_s: np.ndarray) -> np.ndarray:

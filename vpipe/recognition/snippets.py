@@ -33,7 +33,6 @@ class ScannedVideo:
     timeline: Timeline
     frames: int  # of the video
     duration_s: float
-    cuts: list[Cut]
     warnings: list[Warning_]
     flow: FlowUse | None  # where a stream looks at flow
 
@@ -73,13 +72,12 @@ def scan(
             *found.when,
             duration_s=duration_s,
             frame_times_s=_frame_times(timeline),
-            cuts_s=np.array([cut.time_s for cut in found.cuts]),
+            cuts=tuple(found.cuts),
         ),
         info=found.source.info,
         timeline=timeline,
         frames=len(timeline),
         duration_s=duration_s,
-        cuts=found.cuts,
         warnings=list(warnings.values()),
         flow=found.flow,
     )
