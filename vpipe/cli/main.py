@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cache": ("vpipe.cli.cache", "Look into the flow cache, check it, make room, pack, export."),
     "classify": ("vpipe.cli.classify", "Label whole videos."),
     "detect": ("vpipe.cli.detect", "Find labelled moments (start, end, score) in long videos."),
+    "features": ("vpipe.cli.features", "Write snippet features for detectors of any kind."),
     "eval": ("vpipe.cli.eval", "Score detections against annotations."),
     "train": ("vpipe.cli.train", "Train a model on your own labels."),
     "models": ("vpipe.cli.models", "List models, show what is in a weight file, fuse."),

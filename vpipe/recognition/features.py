@@ -1,24 +1,88 @@
 """Snippet features: what a model's last layer is given, averaged over segments and picture.
 
 They are taken on the way while the model scores snippets, by a hook on the layer that gives the scores, so
-every architecture has them, whatever it is made of.
+every architecture has them, whatever it is made of. Rows of scores are then followed by rows of features:
+(S, labels + C) goes wherever (S, labels) would.
 """
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from dataclasses import dataclass
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
 from vpipe.errors import UsageError
+from vpipe.models import Model
 from vpipe.recognition.clips import Progress
 from vpipe.recognition.grid import SnippetGrid
-from vpipe.recognition.recognizer import Recognizer
+from vpipe.recognition.recognizer import ReadyStream, Recognizer
 from vpipe.recognition.snippets import ScannedVideo, scan
+
+
+@dataclass(frozen=True)
+class FeatureStream(ReadyStream):
+    """A stream whose probabilities are followed by the features they were made of."""
+
+    labels: int
+
+    @property
+    def channels(self) -> int:
+        return classifier(self.network, self.labels).in_features
+
+    def run(self, batch: Tensor) -> np.ndarray:
+        """Normalised clips (N, T, C, H, W) -> (N, labels + channels) float32."""
+        given: list[Tensor] = []
+        thread = threading.get_ident()
+
+        def take(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            if threading.get_ident() == thread:  # clips may be scored by several threads at once
+                given.append(inputs[0])
+
+        with classifier(self.network, self.labels).register_forward_pre_hook(take):
+            probabilities = super().run(batch)
+        # (clips * places, C) or (clips, places, C), where a place is a segment or a step in time.
+        features = given[0].reshape(len(batch), -1, given[0].shape[-1]).float().mean(1)
+        return np.concatenate([probabilities, features.cpu().numpy()], axis=1)
+
+
+class FeatureRecognizer(Recognizer):
+    """A Recognizer whose rows of scores are followed by features, those of RGB streams before those of flow.
+
+    Takes what Recognizer takes. Raises UsageError as it does, and `no_features`.
+    """
+
+    def __init__(self, model: Model, **options: object) -> None:
+        super().__init__(model, **options)  # type: ignore[arg-type]
+        self.streams: list[FeatureStream] = [  # type: ignore[assignment]
+            _with_features(ready, len(self.labels)) for ready in self.streams
+        ]
+        self.channels: dict[str, int] = {}  # by modality, in order
+        for ready in self._in_order(self.streams):
+            modality = str(ready.stream.modality)
+            self.channels[modality] = self.channels.get(modality, 0) + ready.channels
+
+    def fused(self, scores: Sequence[np.ndarray]) -> np.ndarray:
+        """Rows (S, labels + channels of the stream) of all streams -> (S, labels + all channels)."""
+        labels = len(self.labels)
+        probabilities = super().fused([one[..., :labels] for one in scores])
+        features = [one[..., labels:] for one in self._in_order(scores)]
+        return np.concatenate([probabilities, *features], axis=-1)
+
+    def _in_order(self, of_streams: Sequence) -> list:  # type: ignore[type-arg]
+        """One thing for each stream, as the streams stand -> RGB first."""
+        pairs = zip(self.streams, of_streams, strict=True)
+        return [one for ready, one in sorted(pairs, key=lambda pair: pair[0].stream.modality != "rgb")]
+
+
+def _with_features(ready: ReadyStream, labels: int) -> FeatureStream:
+    channels = classifier(ready.network, labels).in_features
+    # Features have no mirror image that is known: they stay where they are.
+    columns = np.r_[ready.mirrored, np.arange(labels, labels + channels)]
+    return FeatureStream(**(vars(ready) | {"mirrored": columns}), labels=labels)
 
 
 @dataclass(frozen=True)
@@ -26,33 +90,23 @@ class FeatureScan:
     """A video that a model has gone over, with the features of its snippets."""
 
     video: ScannedVideo
-    features: np.ndarray  # (S, C) float32; streams side by side, RGB before flow
-    channels: dict[str, int]  # by modality, in that order; they add up to C
+    features: np.ndarray  # (S, C) float32
 
 
 def scan_features(
     path: Path,
-    recognizer: Recognizer,
-    grid: SnippetGrid,
+    recognizer: FeatureRecognizer,
+    grid: SnippetGrid | None = None,
     *,
     cache_dir: Path | None = None,
     jobs: int = 1,
     progress: Progress | None = None,
 ) -> FeatureScan:
-    """Scores and features of every snippet of a video in one pass. Raises as `scan` and `classifier` do."""
-    with ExitStack() as stack:
-        taps = [
-            (ready.stream.modality, stack.enter_context(FeatureTap(ready.network, len(recognizer.labels))))
-            for ready in recognizer.streams
-        ]
-        video = scan(path, recognizer, grid=grid, cache_dir=cache_dir, jobs=jobs, progress=progress)
-    count = len(video.scores.centre_s)
-    channels: dict[str, int] = {}
-    tables = []
-    for modality, tap in sorted(taps, key=lambda pair: pair[0] != "rgb"):
-        tables.append(tap.features()[:count])
-        channels[modality] = channels.get(modality, 0) + tables[-1].shape[1]
-    return FeatureScan(video, np.concatenate(tables, axis=1), channels)
+    """Scores and features of every snippet of a video in one pass. Raises as `scan` does."""
+    video = scan(path, recognizer, grid=grid, cache_dir=cache_dir, jobs=jobs, progress=progress)
+    rows, labels = video.scores.probabilities, len(recognizer.labels)
+    scores = replace(video.scores, probabilities=rows[:, :labels])
+    return FeatureScan(replace(video, scores=scores), np.ascontiguousarray(rows[:, labels:]))
 
 
 def classifier(network: nn.Module, classes: int) -> nn.Linear:
@@ -65,38 +119,3 @@ def classifier(network: nn.Module, classes: int) -> nn.Linear:
             "before one; choose another --model",
         )
     return found[-1]
-
-
-class FeatureTap:
-    """Collects features while the network scores clips: `with FeatureTap(network, classes) as tap`."""
-
-    def __init__(self, network: nn.Module, classes: int) -> None:
-        self._network, self._last = network, classifier(network, classes)
-        self._clips = 0  # in the batch that is under way
-        self._rows: list[np.ndarray] = []
-        self._hooks: list[Any] = []
-
-    def __enter__(self) -> FeatureTap:
-        self._hooks = [
-            self._network.register_forward_pre_hook(self._begin),
-            self._last.register_forward_pre_hook(self._given),
-        ]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for hook in self._hooks:
-            hook.remove()
-
-    def features(self) -> np.ndarray:
-        """(clips, C) float32 of all clips so far, in the order they were scored."""
-        if not self._rows:
-            return np.zeros((0, self._last.in_features), dtype=np.float32)
-        return np.concatenate(self._rows)
-
-    def _begin(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self._clips = len(inputs[0])
-
-    def _given(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        # (clips * places, C) or (clips, places, C), where a place is a segment or a step in time.
-        x = inputs[0].detach().float()
-        self._rows.append(x.reshape(self._clips, -1, x.shape[-1]).mean(1).cpu().numpy())
