@@ -106,7 +106,7 @@ LAYOUTS = (
     Layout(
         "TSM MobileNetV2, open-mmlab/mmaction2",
         "tsm-mobilenetv2",
-        r"^backbone\.layer2\.1\.conv\.0\.conv\.net\.",
+        r"^backbone\.layer2\.1\.conv\.0\.(net\.conv|conv\.net)\.",
         (
             *MMACTION_HEAD,
             (r"\.net\.", "."),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import tempfile
 import zlib
 from collections import OrderedDict
@@ -98,6 +99,8 @@ def _choices(fixture: dict[str, Any], inputs: list[Tensor]) -> Choices:
     layout = str(fixture.get("input_layout", ""))
     if "segments" not in known and layout.startswith("N,segments,"):
         known["segments"] = inputs[0].shape[1]
+    if re.search("dot.product", json.dumps([fixture["name"], fixture["arch"]])):
+        known["non_local"] = "dot-product"
     if len(inputs) == 2:  # slow, fast
         known["slow_ratio"] = inputs[1].shape[2] // inputs[0].shape[2]
     return Choices(**known)
