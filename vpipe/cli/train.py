@@ -1,26 +1,51 @@
-"""`vpipe train --recipe NAME`: train a network by a recipe and write a weight file."""
+"""`vpipe train`: a model learns a user's labels, or is trained by a recipe; writes a weight file."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vpipe import threads
-from vpipe.cli.options import Device, Jobs, Overwrite, Quiet, RunOptions, Verbose, configure_logging, new_app
+from vpipe.cli.options import (
+    CacheDir,
+    Device,
+    Failures,
+    Jobs,
+    Json,
+    Overwrite,
+    Quiet,
+    RunOptions,
+    Verbose,
+    configure_logging,
+    new_app,
+    note,
+)
 from vpipe.cli.output import prepare_output_dir, write_stdout
 from vpipe.cli.progress import progress
 from vpipe.errors import UsageError
 
+if TYPE_CHECKING:
+    from vpipe.training.distributed import Job
+    from vpipe.training.recipe import Recipe
+
 app = new_app()
 
+Data = Annotated[
+    Path | None,
+    typer.Argument(
+        help="A folder with a subfolder for each label, a CSV file path,label[,start_s,end_s], or "
+        "ActivityNet JSON beside its videos."
+    ),
+]
 RecipeName = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--recipe",
         metavar="TOML",
-        help="A recipe file, or the name of a packaged recipe: motion-rgb, motion-flow, motion-tsn.",
+        help="A recipe file or the name of a packaged one [default with DATA: own-labels].",
     ),
 ]
 Output = Annotated[
@@ -32,56 +57,121 @@ Output = Annotated[
         help="The weight file to write (.safetensors); checkpoint and log go to FILE.run/.",
     ),
 ]
-Data = Annotated[
+Init = Annotated[
+    str | None,
+    typer.Option("--init", metavar="MODEL", help="Start from this model or weight file [motion-rgb]."),
+]
+Synthetic = Annotated[
     str | None,
     typer.Option(
         "--data",
         metavar="DIR",
-        help="Train on the videos of `vpipe synth clips -o DIR` instead of clips made on the fly.",
+        help="Without DATA: the videos of `vpipe synth clips -o DIR`, not clips made on the fly.",
     ),
+]
+Store = Annotated[
+    float,
+    typer.Option("--clip-store", metavar="GB", min=0.0, help="Room for decoded frames in the cache folder."),
 ]
 
 
-@app.command()
+@app.command(epilog="Example: vpipe train clips/ -o my.safetensors")
 def train(
-    recipe: RecipeName,
     output: Output,
+    data: Data = None,
+    recipe: RecipeName = None,
+    init: Init = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Times over DATA, instead of the recipe's length.")
+    ] = None,
     clips: Annotated[
-        int | None, typer.Option(min=1, help="Clips to see in all, instead of the recipe's number.")
+        int | None, typer.Option(min=1, help="Clips to see in all, instead of the recipe's length.")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Clips of a process at a time, instead of the recipe's.")
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Instead of the recipe's seed.")] = None,
-    data: Data = None,
+    synthetic: Synthetic = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    checkpoint_every: Annotated[
+        float, typer.Option(metavar="S", min=0.0, help="Seconds between checkpoints.")
+    ] = 60.0,
+    clip_store: Store = 20.0,
     overwrite: Overwrite = False,
     jobs: Jobs = None,
     device: Device = "auto",
+    cache_dir: CacheDir = None,
+    failures: Failures = None,
+    json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Train a model by a recipe. Ctrl-C writes what there is; --resume goes on."""
-    from dataclasses import replace
+    """Teach a model your own labels, or train one by a recipe. Ctrl-C keeps what is learnt; see --resume."""
+    import os
 
+    from vpipe.training.names import DEFAULT_RECIPE, check_output
+
+    if data is None and recipe is None:
+        raise UsageError("no_inputs", "give DATA with your labelled videos, or --recipe NAME")
+    elastic = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    resume = resume or elastic  # torchrun started the whole run again
+    check_output(output, overwrite or resume)
+    configure_logging(verbose)
+    first = os.environ.get("RANK", "0") == "0"
+    # A progress line now and then also where stderr is a file: training takes long.
+    options = RunOptions(
+        device=device,
+        quiet=quiet or not first,
+        verbose=max(1, verbose),
+        cache_dir=cache_dir,
+        failures=failures,
+        output_format="json" if json else "text",
+    )
+    shared = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    threads.set_jobs(jobs or max(1, threads.available_cores() // shared))
+    # torch and the rest only now: `--help` stays light
+    from vpipe.training.distributed import Job, joined
     from vpipe.training.recipe import load_recipe
 
-    plan = load_recipe(recipe)
-    changes: dict[str, Any] = {"clips": clips, "seed": seed, "data": data}
+    plan = load_recipe(recipe or DEFAULT_RECIPE)
+    changes: dict[str, Any] = {"clips": clips, "epochs": epochs, "batch": batch, "seed": seed}
+    changes |= {"data": synthetic, "init": init}
     plan = replace(plan, **{name: value for name, value in changes.items() if value is not None})
-    if output.suffix != ".safetensors":
-        raise UsageError("bad_output", f"{output}: a weight file is named *.safetensors")
-    if output.exists() and not (overwrite or resume):
-        raise UsageError("output_exists", f"{output}: exists already; give --overwrite, or --resume to go on")
-    configure_logging(verbose)
-    threads.set_jobs(jobs)
-    # A progress line now and then also where stderr is a file: training takes long.
-    options = RunOptions(device=device, quiet=quiet, verbose=max(1, verbose))
-    target = options.resolve_device()
+    if clips is not None and epochs is None:
+        plan = replace(plan, epochs=0)
+    job = Job.from_environment()
+    target = job.device(device, options.resolve_device())
     prepare_output_dir(output.parent)
-    # torch and the rest only now: `--help` stays light
+    with joined(job, target):
+        if data is not None:
+            from vpipe.cli.train_own import train_own
+
+            train_own(
+                data,
+                plan,
+                output,
+                options,
+                job=job,
+                device=target,
+                resume=resume,
+                checkpoint_every_s=checkpoint_every,
+                store_bytes=int(clip_store * 1e9),
+            )
+        else:
+            _by_recipe(plan, output, options, job, target, resume, checkpoint_every)
+
+
+def _by_recipe(
+    plan: Recipe, output: Path, options: RunOptions, job: Job, device: str, resume: bool, checkpoint_s: float
+) -> None:
+    """On generated clips, or on those of `vpipe synth clips`."""
     from vpipe.synth.vocabulary import LABELS
     from vpipe.training.export import export
     from vpipe.training.loop import train as run
     from vpipe.training.sources import open_data
 
+    if not plan.architecture:
+        raise UsageError("no_inputs", f"recipe {plan.name} is for your own labels: give DATA")
     dataset = open_data(plan)
     with progress(len(dataset), "steps", plan.name, options) as bar:
         network, steps, finished = run(
@@ -89,17 +179,16 @@ def train(
             dataset,
             len(LABELS),
             Path(f"{output}.run"),
-            device=target,
+            device=device,
             workers=threads.jobs(),
+            job=job,
             resume=resume,
-            report=lambda row: bar.to(row["step"]),
+            report=lambda row: bar.to(row["step"], row["steps"]),
+            checkpoint_every_s=checkpoint_s,
         )
-    export(plan, network, steps, output)
-    write_stdout(f"{output}\n")
+    if job.first:
+        export(plan, network, steps, output)
+        write_stdout(f"{output}\n")
     if not finished:
-        typer.echo(
-            f"vpipe: interrupted after {steps} of {len(dataset)} steps; {output} holds what was learnt; "
-            "go on with --resume",
-            err=True,
-        )
+        note(f"interrupted after {steps} steps; {output} holds what was learnt; go on with --resume", options)
         raise typer.Exit(130)

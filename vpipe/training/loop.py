@@ -26,7 +26,7 @@ from vpipe.models.registry import build
 from vpipe.training.allocator import keep_freed_memory
 from vpipe.training.checkpoint import Checkpoint
 from vpipe.training.distributed import Job, losses_named, parallel, synced, total
-from vpipe.training.optimiser import Average, freeze, make_optimiser, set_rate
+from vpipe.training.optimiser import Average, drop_inputs_of_head, freeze, make_optimiser, set_rate
 from vpipe.training.reading import Batches, describe, read_ahead
 from vpipe.training.recipe import Recipe
 from vpipe.training.schedule import Schedule
@@ -103,6 +103,8 @@ def train(
         network = build(recipe.architecture, {"classes": classes, "frames": recipe.inputs, **recipe.hyper})
     network = channels_last(network).to(device)
     freeze(network, recipe.freeze_bn)
+    if recipe.dropout:
+        drop_inputs_of_head(network, recipe.dropout)
     if recipe.sync_bn and job.world > 1:
         network = synced(network)
     run = _Run(recipe, network, normalisation or NORMALISATION[recipe.modality], device, job)

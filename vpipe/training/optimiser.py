@@ -69,6 +69,15 @@ def freeze(network: nn.Module, which: str) -> None:
             parameter.requires_grad_(False)
 
 
+def drop_inputs_of_head(network: nn.Module, share: float) -> None:
+    """In train mode, `share` of what the last layer sees is zero (Srivastava et al. 2014)."""
+
+    def drop(head: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (nn.functional.dropout(inputs[0], share, head.training), *inputs[1:])
+
+    head_of(network).register_forward_pre_hook(drop)
+
+
 class Average:
     """An exponential moving average of the weights, which then is the model (Tarvainen and Valpola 2017).
 

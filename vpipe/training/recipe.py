@@ -41,6 +41,7 @@ class Recipe:
     weight_decay: float = 0.02
     label_smoothing: float = 0.05
     clip_gradient: float = 2.0
+    dropout: float = 0.0  # of the last layer's inputs, beside the network's own
     ema: float = 0.0  # decay of the moving average of the weights that becomes the model; 0: none
     freeze_bn: str = "none"  # "all", "partial": all but the first
     sync_bn: bool = False  # batch statistics over all processes
@@ -99,7 +100,7 @@ _TYPES = {
     int: ("clips", "epochs", "seed", "batch", "accumulate", "frames", "size", "kept"),
     float: (
         *("momentum", "learning_rate", "head_rate", "bias_rate", "warmup", "decay", "weight_decay"),
-        *("label_smoothing", "clip_gradient", "ema", "joined", "lively", "jitter"),
+        *("label_smoothing", "clip_gradient", "dropout", "ema", "joined", "lively", "jitter"),
     ),
     str: (
         *("name", "modality", "architecture", "init", "source", "data", "optimiser", "schedule"),
@@ -125,7 +126,7 @@ _CHOICES = {
     "precision": ("auto", "float32", "bfloat16", "float16"),
 }
 _ABOVE_0 = ("batch", "accumulate", "frames", "size", "learning_rate", "fps", "clip_gradient")
-_SHARES = ("joined", "lively", "jitter", "warmup", "momentum", "ema", "decay", "label_smoothing")
+_SHARES = ("joined", "lively", "jitter", "warmup", "momentum", "ema", "decay", "dropout", "label_smoothing")
 _SMALLEST_PX = 16  # what the networks' strides leave something of
 
 
@@ -152,7 +153,10 @@ def _check(recipe: Recipe) -> None:
         raise ValueError("architecture is needed, or init")
     if recipe.size < _SMALLEST_PX or recipe.frames < 2:
         raise ValueError(f"size must be at least {_SMALLEST_PX} px and frames at least 2")
-    if not all(0 <= getattr(recipe, name) <= 1 for name in _SHARES) or recipe.label_smoothing == 1:
+    if not all(0 <= getattr(recipe, name) <= 1 for name in _SHARES) or 1 in (
+        recipe.label_smoothing,
+        recipe.dropout,
+    ):
         raise ValueError(f"{', '.join(_SHARES)} are shares of 1")
     if min(recipe.seed, recipe.kept, recipe.weight_decay, recipe.head_rate, recipe.bias_rate) < 0:
         raise ValueError("seed, kept, weight_decay, head_rate and bias_rate are not negative")
