@@ -8,24 +8,20 @@ architecture, hyper-parameters, sampling, preprocessing and flow recipe. Nothing
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from vpipe.errors import EnvironmentFault, InputError, UsageError
+from vpipe.errors import InputError, UsageError
 from vpipe.flow.params import FlowParams
 from vpipe.models.convention import Convention
 from vpipe.models.layers import channels_last
 from vpipe.models.registry import build
+from vpipe.models.tensor_file import bad_weights, read_tensors, write_tensors
 
 FORMAT = "vpipe.weights/1"
 
@@ -134,26 +130,8 @@ def write_weights(
         for key, tensor in state.items():
             value = tensor.detach().cpu().contiguous()
             tensors[f"streams.{number}.{key}"] = value.half() if half and value.is_floating_point() else value
-    description = {
-        **asdict(header),
-        "format": FORMAT,
-        "streams": [spec.to_json() for spec, _ in streams],
-        "digest": _digest(tensors),
-    }
-    data = save_tensors(tensors, {"vpipe": json.dumps(description, sort_keys=True)})
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(beside, 0o644)
-        os.replace(beside, path)
-    except OSError as error:
-        raise EnvironmentFault(
-            "unwritable_output", f"{path}: cannot write the weights ({error.strerror}); choose another -o"
-        ) from None
+    description = {**asdict(header), "format": FORMAT, "streams": [spec.to_json() for spec, _ in streams]}
+    write_tensors(path, description, tensors)
 
 
 def read_weights(path: Path, device: str = "cpu") -> Model:
@@ -180,25 +158,16 @@ def read_weights(path: Path, device: str = "cpu") -> Model:
             network.load_state_dict(state, assign=True)
         except RuntimeError as error:
             first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-            raise _bad(path, f"its tensors do not fit {spec.architecture}: {first[:200]}") from None
+            raise bad_weights(path, f"its tensors do not fit {spec.architecture}: {first[:200]}") from None
         if not all(torch.isfinite(value).all() for value in state.values() if value.is_floating_point()):
-            raise _bad(path, "it holds values that are not finite")
+            raise bad_weights(path, "it holds values that are not finite")
         network = channels_last(network).to(device).eval()
         streams.append(Stream(spec, network))
     return Model(header, tuple(streams), hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def _parse(path: Path) -> tuple[ModelHeader, list[StreamSpec], dict[str, Tensor]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            description = json.loads((file.metadata() or {}).get("vpipe", "null"))
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise _bad(path, f"it is not a whole safetensors file ({error})") from None
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
-        raise _bad(path, f"its metadata does not say '{FORMAT}'")
-    if description.get("digest") != _digest(tensors):
-        raise _bad(path, "its tensors are not those that were written (their digest differs)")
+    description, tensors = read_tensors(path, FORMAT)
     try:
         header = ModelHeader(
             str(description["name"]),
@@ -212,19 +181,5 @@ def _parse(path: Path) -> tuple[ModelHeader, list[StreamSpec], dict[str, Tensor]
         if not specs or any(spec.hyper.get("classes") != len(header.labels) for spec in specs):
             raise ValueError("labels and classes differ")
     except (KeyError, TypeError, ValueError, ZeroDivisionError, InputError) as error:
-        raise _bad(path, f"its metadata is not complete ({type(error).__name__}: {error})") from None
+        raise bad_weights(path, f"its metadata is not complete ({type(error).__name__}: {error})") from None
     return header, specs, tensors
-
-
-def _digest(tensors: dict[str, Tensor]) -> str:
-    """SHA-256 of names, types, shapes and bytes of all tensors, hexadecimal."""
-    found = hashlib.sha256()
-    for key in sorted(tensors):
-        value = tensors[key]
-        found.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
-        found.update(value.contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
-
-
-def _bad(path: Path, why: str) -> UsageError:
-    return UsageError("bad_weights", f"{path}: not a usable weight file: {why}; fetch or train it again")

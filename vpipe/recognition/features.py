@@ -11,6 +11,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
@@ -55,8 +56,8 @@ class FeatureRecognizer(Recognizer):
     Takes what Recognizer takes. Raises UsageError as it does, and `no_features`.
     """
 
-    def __init__(self, model: Model, **options: object) -> None:
-        super().__init__(model, **options)  # type: ignore[arg-type]
+    def __init__(self, model: Model, **options: Any) -> None:
+        super().__init__(model, **options)
         self.streams: list[FeatureStream] = [  # type: ignore[assignment]
             _with_features(ready, len(self.labels)) for ready in self.streams
         ]
@@ -72,7 +73,7 @@ class FeatureRecognizer(Recognizer):
         features = [one[..., labels:] for one in self._in_order(scores)]
         return np.concatenate([probabilities, *features], axis=-1)
 
-    def _in_order(self, of_streams: Sequence) -> list:  # type: ignore[type-arg]
+    def _in_order(self, of_streams: Sequence[Any]) -> list[Any]:
         """One thing for each stream, as the streams stand -> RGB first."""
         pairs = zip(self.streams, of_streams, strict=True)
         return [one for ready, one in sorted(pairs, key=lambda pair: pair[0].stream.modality != "rgb")]
