@@ -1,4 +1,4 @@
-"""The clip store: what is decoded once stays whole, is checked, stays within its bound, is not decoded again."""
+"""The clip store: what is decoded once stays whole, is checked, stays in its bound, is not decoded again."""
 
 from __future__ import annotations
 
