@@ -12,6 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# The first example may compile a kernel, and a busy machine is no fault.
+settings.register_profile("vpipe", deadline=None)
+settings.load_profile("vpipe")
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # A shell's background job ignores Ctrl-C, and so would every command that the tests start.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # Revision of the settings below; raised when the same FlowParams would give other flow.
 _REVISION = 1
 # Of our own engine: raised when the same numbers would give other flow.
-TVL1_VERSION = "1"
+TVL1_VERSION = "2"
 
 _DIS_PRESETS = {
     "parity": cv2.DISOPTICAL_FLOW_PRESET_FAST,  # what cv2.DISOpticalFlow_create() gives

@@ -21,6 +21,7 @@ LANES = 16
 _FLOAT = ir.FloatType()
 _LANE = ir.IntType(32)
 _REGISTER = ir.VectorType(_FLOAT, LANES)
+_BITS = ir.IntType(LANES)
 # No NaN is ever made from finite pictures, so infinities need no care; NaN itself keeps its meaning.
 _FAST = ("reassoc", "nsz", "arcp", "contract", "afn", "ninf")
 
@@ -71,20 +72,6 @@ def store(typing: Any, array: Any, index: Any, value: Any) -> Any:
 
 
 @intrinsic
-def store_quarter(typing: Any, array: Any, index: Any, value: Any) -> Any:
-    """array[index:index + 4] = the first four lanes."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        quarter = ir.VectorType(_FLOAT, LANES // 4)
-        low = builder.shuffle_vector(args[2], ir.Constant(_REGISTER, ir.Undefined), _mask(range(LANES // 4)))
-        to = _address(context, builder, signature.args[0], args[0], args[1], quarter)
-        builder.store(low, to, align=4)
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, VECTOR), generate
-
-
-@intrinsic
 def at(typing: Any, array: Any, index: Any) -> Any:
     """array[index], without the test for negative indices."""
 
@@ -106,18 +93,21 @@ def splat(typing: Any, value: Any) -> Any:
     return VECTOR(types.float32), generate
 
 
-def _arithmetic(instruction: str) -> Any:
+def _arithmetic(instruction: str, flags: tuple[str, ...]) -> Any:
     @intrinsic
     def operation(typing: Any, a: Any, b: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            return getattr(builder, instruction)(args[0], args[1], flags=_FAST)
+            return getattr(builder, instruction)(args[0], args[1], flags=flags)
 
         return VECTOR(VECTOR, VECTOR), generate
 
     return operation
 
 
-add, sub, mul, div = (_arithmetic(name) for name in ("fadd", "fsub", "fmul", "fdiv"))
+# Not in another order: a kernel compiled alone and one compiled into its caller must round alike.
+_ORDERED = tuple(flag for flag in _FAST if flag != "reassoc")
+add, sub, mul = (_arithmetic(name, _ORDERED) for name in ("fadd", "fsub", "fmul"))
+div = _arithmetic("fdiv", _FAST)
 
 
 def _choice(comparison: str) -> Any:
@@ -172,6 +162,38 @@ def within(typing: Any, a: Any, low: Any, high: Any) -> Any:
 
 
 @intrinsic
+def same(typing: Any, a: Any, b: Any) -> Any:
+    """The lanes where a == b: a number with bit n for lane n."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        bits = builder.bitcast(builder.fcmp_ordered("==", args[0], args[1]), _BITS)
+        return builder.zext(bits, context.get_value_type(types.intp))
+
+    return types.intp(VECTOR, VECTOR), generate
+
+
+@intrinsic
+def choose(typing: Any, lanes: Any, a: Any, b: Any) -> Any:
+    """a in the lanes that `same` named, b in the others."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        chosen = builder.bitcast(builder.trunc(args[0], _BITS), ir.VectorType(ir.IntType(1), LANES))
+        return builder.select(chosen, args[1], args[2])
+
+    return VECTOR(types.intp, VECTOR, VECTOR), generate
+
+
+@intrinsic
+def lowest(typing: Any, lanes: Any) -> Any:
+    """The first of the lanes that `same` named; at least one must be."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.intp(types.intp), generate
+
+
+@intrinsic
 def total(typing: Any, a: Any) -> Any:
     """The sum of the lanes, float32."""
 
@@ -199,22 +221,6 @@ def _shuffle(lanes: Sequence[int]) -> Any:
 
     return operation
 
-
-def _permute(lanes: Sequence[int]) -> Any:
-    @intrinsic
-    def operation(typing: Any, a: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            return builder.shuffle_vector(args[0], args[0], _mask(lanes))
-
-        return VECTOR(VECTOR), generate
-
-    return operation
-
-
-# Lanes 0 to 3, four times each in a row.
-spread = _permute([lane // 4 for lane in range(LANES)])
-swap_halves = _permute([(lane + LANES // 2) % LANES for lane in range(LANES)])
-swap_quarters = _permute([lane ^ 4 for lane in range(LANES)])
 
 # (a0 b0 a1 b1 ...) and back: the two halves of interleaving, and of picking the even and the odd lanes.
 zip_low = _shuffle([lane // 2 + LANES * (lane % 2) for lane in range(LANES)])

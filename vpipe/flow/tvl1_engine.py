@@ -26,7 +26,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vpipe.flow import tvl1_pictures as pictures
 from vpipe.flow import tvl1_planes as layout
 from vpipe.flow.inputs import checked_pair
 from vpipe.flow.levels import blur_sigma, level_sizes
@@ -76,7 +75,7 @@ class Level:
 
     width: int
     height: int
-    texels: Plane
+    picture: Plane  # as `tvl1_planes` lays it out
 
 
 class Pyramid:
@@ -89,7 +88,7 @@ class Pyramid:
         self.picture = picture
         self.noise = _noise(picture) if params.noise > 0 else 0.0
         sizes = level_sizes(picture.shape[0], picture.shape[1], params)
-        counts = [layout.texels_length(width, height) for height, width in sizes]
+        counts = [layout.picture_length(width, height) for height, width in sizes]
         memory = _memory(sum(counts))
         weakref.finalize(self, _spare.append, memory)
         self.levels: list[Level] = []
@@ -106,14 +105,13 @@ class Pyramid:
                 step = params.scale_step
                 smaller = _plane("odd" if number % 2 else "even", height, width)
                 plane = cv2.resize(plane, None, smaller, step, step, cv2.INTER_LINEAR)
-            texels, memory = memory[:count], memory[count:]
-            around = layout.MARGIN + 2
-            padded = _plane("padded", height + 2 * around, width + 2 * around + LANES)
-            cv2.copyMakeBorder(plane, around, around, around, around + LANES, cv2.BORDER_REPLICATE, padded)
-            pictures.picture_texels(
-                padded.reshape(-1), width, height, params.derivative == 5, params.zero_outside == 1, texels
-            )
-            self.levels.append(Level(width, height, texels))
+            padded, memory = memory[:count], memory[count:]
+            stride = layout.picture_stride(width)
+            cv2.copyMakeBorder(
+                plane, layout.MARGIN, layout.MARGIN, layout.SIDE, stride - width - layout.SIDE,
+                cv2.BORDER_REPLICATE, padded.reshape(-1, stride),
+            )  # fmt: skip
+            self.levels.append(Level(width, height, padded))
 
 
 def flow_between(first: Pyramid, second: Pyramid, params: FlowParams) -> Plane:
@@ -156,10 +154,11 @@ def _solve(
             np.multiply(large, np.float32(1 / params.scale_step), out=to)
     f = np.float32
     solve_level(
-        a.texels, b.texels, width, height, f(params.blend), params.zero_outside == 1, params.edge,
+        a.picture, b.picture, layout.picture_stride(width), width, height, params.derivative == 5,
+        f(params.blend), params.zero_outside == 1, params.edge,
         params.warps, params.outer_iterations, params.inner_iterations, f(lambda_ * params.theta),
         f(params.theta), f(params.tau / params.theta), params.epsilon**2 * width * height, params.median,
-        params.median_after == 1, planes, pitch, _scratch("line", layout.line_length(width)),
+        params.median_after == 1, planes, pitch, _scratch("points", layout.POINTS),
         _scratch("median", scratch_length(width)), _scratch("errors", MOST_PER_SWEEP * LANES),
     )  # fmt: skip
     return flow

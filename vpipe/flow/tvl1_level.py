@@ -14,8 +14,8 @@ from vpipe.flow.tvl1_planes import P11, PLAIN, WEIGHTED, U, V
 
 @kernel()
 def solve_level(
-    first, second, width, height, blend, zero_outside, edge, warps, outer, inner, step, theta, tau, limit,
-    median, median_after, a, s, line, medians, errors,
+    first, second, stride, width, height, five_point, blend, zero_outside, edge, warps, outer, inner, step,
+    theta, tau, limit, median, median_after, a, s, points, medians, errors,
 ):  # fmt: skip
     """Improves U and V in `a`; the duals start at zero. The names are those of FlowParams; step: lambda
     theta; tau: over theta; limit: of the sum of squared changes, 0: none. The last ones are memory, laid out
@@ -27,9 +27,11 @@ def solve_level(
     for r in range(height):
         a[r * row + P11 * s : r * row + (P11 + 4) * s] = 0
     if weighted:
-        edge_weights(first, width, height, edge, a, s)
+        edge_weights(first, stride, width, height, five_point, edge, a, s)
     for _ in range(warps):
-        linearise(first, second, width, height, blend, zero_outside, a, s, row_planes, line)
+        linearise(
+            first, second, stride, width, height, five_point, blend, zero_outside, a, s, row_planes, points
+        )
         change = np.inf
         for _ in range(outer):
             if change <= limit:

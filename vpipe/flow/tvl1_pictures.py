@@ -1,4 +1,8 @@
-"""TV-L1's kernels that read pictures: values and derivatives, edge weights, the warp and the data term."""
+"""TV-L1's kernels that read pictures: derivatives, edge weights, the warp and the data term.
+
+Bicubic interpolation is linear in the picture, and so are the derivatives. So the derivatives of a picture
+are never stored: interpolating them is interpolating the picture with the derivatives of the weights.
+"""
 
 from __future__ import annotations
 
@@ -9,29 +13,27 @@ from vpipe.flow.simd import (
     LANES,
     add,
     at,
+    choose,
     div,
     estimating,
-    even,
     exact,
     floor,
     load,
+    lowest,
     maximum,
     minimum,
     mul,
-    odd,
+    same,
     splat,
-    spread,
     sqrt,
     store,
-    store_quarter,
     sub,
-    swap_halves,
-    swap_quarters,
     within,
-    zip_high,
-    zip_low,
 )
-from vpipe.flow.tvl1_planes import FLAT, GX, GY, IG, IW, MARGIN, TINY, WEIGHTED, C, V
+from vpipe.flow.tvl1_planes import FLAT, GX, GY, IG, IW, MARGIN, OUTSIDE, SIDE, TINY, WEIGHTED, C, V
+
+# No helper here that takes an array may branch: numba counts the references to the array around a branch, by
+# calls that LLVM cannot drop, and a call spills every vector.
 
 
 @kernel(forceinline=True)
@@ -42,157 +44,195 @@ def _inverse(gx, gy, one):
 
 
 @kernel(forceinline=True)
-def _interleaved(to, i, a, b, c, d):
-    """Stores a0 b0 c0 d0 a1 b1 ... from i on: 64 floats."""
-    ac, bd = zip_low(a, c), zip_low(b, d)
-    store(to, i, zip_low(ac, bd))
-    store(to, i + LANES, zip_high(ac, bd))
-    ac, bd = zip_high(a, c), zip_high(b, d)
-    store(to, i + 2 * LANES, zip_low(ac, bd))
-    store(to, i + 3 * LANES, zip_high(ac, bd))
-
-
-@kernel()
-def picture_texels(picture, width, height, five_point, zero_outside, texels):
-    """Fills `texels` from `picture`, float32 (height + 2 (MARGIN + 2), width + 2 (MARGIN + 2) + LANES), flat,
-    the values repeated beyond its borders. Derivatives: (-1, 0, 1)/2, or (1, -8, 0, 8, -1)/12.
-    `zero_outside`: texels of the margin are zero, else they go on as the picture does.
-    """
-    estimating()
-    stride = width + 2 * (MARGIN + 2) + LANES
-    columns = width + 2 * MARGIN
-    pitch = 4 * (columns + LANES)
-    near = splat(np.float32(2 / 3 if five_point else 0.5))
-    far = splat(np.float32(1 / 12 if five_point else 0))
-    zero = splat(np.float32(0))
-    for y in range(height + 2 * MARGIN):
-        to = y * pitch
-        for j in range(0, columns, LANES):
-            i = (y + 2) * stride + j + 2
-            value = load(picture, i)
-            gx = sub(
-                mul(near, sub(load(picture, i + 1), load(picture, i - 1))),
-                mul(far, sub(load(picture, i + 2), load(picture, i - 2))),
-            )
-            gy = sub(
-                mul(near, sub(load(picture, i + stride), load(picture, i - stride))),
-                mul(far, sub(load(picture, i + 2 * stride), load(picture, i - 2 * stride))),
-            )
-            _interleaved(texels, to + 4 * j, value, gx, gy, zero)
-        if zero_outside:
-            inside = MARGIN <= y < height + MARGIN
-            for x in range(4 * MARGIN if inside else 4 * columns):
-                texels[to + x] = 0
-            if inside:
-                for x in range(4 * (width + MARGIN), 4 * columns):
-                    texels[to + x] = 0
+def _stencil(five_point):
+    """(near, far) of the derivative near * (I[1] - I[-1]) - far * (I[2] - I[-2])."""
+    if five_point:
+        return splat(np.float32(2 / 3)), splat(np.float32(1 / 12))
+    return splat(np.float32(1 / 2)), splat(np.float32(0))
 
 
 @kernel(forceinline=True)
-def _texels(texels, i):
-    """Sixteen texels as three vectors: values, d/dx, d/dy."""
-    a, b = load(texels, i), load(texels, i + LANES)
-    c, d = load(texels, i + 2 * LANES), load(texels, i + 3 * LANES)
-    ab, cd = even(a, b), even(c, d)
-    ab_, cd_ = odd(a, b), odd(c, d)
-    return even(ab, cd), even(ab_, cd_), odd(ab, cd)
+def _slope(picture, i, step, near, far):
+    """The derivative at i, along the axis that `step` steps along."""
+    return sub(
+        mul(near, sub(load(picture, i + step), load(picture, i - step))),
+        mul(far, sub(load(picture, i + 2 * step), load(picture, i - 2 * step))),
+    )
 
 
 @kernel()
-def edge_weights(texels, width, height, edge, a, s):
+def edge_weights(picture, stride, width, height, five_point, edge, a, s):
     """IW = 1 + edge |grad I| / 255, at most 10, of the first picture."""
     estimating()
     one, most, tiny = splat(np.float32(1)), splat(np.float32(10)), splat(TINY)
     scale = splat(np.float32(edge / 255))
-    pitch = 4 * (width + 2 * MARGIN + LANES)
+    near, far = _stencil(five_point)
     for r in range(height):
         for j in range(0, width, LANES):
-            _, gx, gy = _texels(texels, (r + MARGIN) * pitch + 4 * (MARGIN + j))
+            i = (r + MARGIN) * stride + SIDE + j
+            gx, gy = _slope(picture, i, 1, near, far), _slope(picture, i, stride, near, far)
             square = add(tiny, add(mul(gx, gx), mul(gy, gy)))
             slope = mul(square, div(one, sqrt(square)))
             store(a, LANES + r * WEIGHTED * s + IW * s + j, minimum(most, add(one, mul(scale, slope))))
 
 
 @kernel(forceinline=True)
-def _weights(to, i, f, one):
+def _weights(f, one):
     """Bicubic weights of the taps -1, 0, 1, 2 at fractions f (Keys 1981, a = -0.75 as in OpenCV)."""
     a = splat(np.float32(-0.75))
     g = sub(one, f)
     before = mul(mul(a, f), mul(g, g))
     after = mul(mul(a, g), mul(f, f))
     here = add(mul(mul(sub(mul(splat(np.float32(1.25)), f), splat(np.float32(2.25))), f), f), one)
-    _interleaved(to, i, before, here, sub(sub(one, here), add(before, after)), after)
+    return before, here, sub(sub(one, here), add(before, after)), after
+
+
+@kernel(forceinline=True)
+def _only_inside(weights, whole, last):
+    """The weights, zero for taps outside of 0 ... last; the tap 0 is at `whole`."""
+    first, one = splat(np.float32(0)), splat(np.float32(1))
+    after = add(whole, one)
+    return (
+        mul(weights[0], within(sub(whole, one), first, last)),
+        mul(weights[1], within(whole, first, last)),
+        mul(weights[2], within(after, first, last)),
+        mul(weights[3], within(add(after, one), first, last)),
+    )
+
+
+@kernel(forceinline=True)
+def _slopes(w, near, far):
+    """The weights of the taps -3 ... 4 that give the derivative of what the weights `w` interpolate."""
+    return (
+        mul(far, w[0]),
+        sub(mul(far, w[1]), mul(near, w[0])),
+        sub(mul(far, w[2]), mul(near, w[1])),
+        add(mul(near, sub(w[0], w[2])), mul(far, w[3])),
+        sub(mul(near, sub(w[1], w[3])), mul(far, w[0])),
+        sub(mul(near, w[2]), mul(far, w[1])),
+        sub(mul(near, w[3]), mul(far, w[2])),
+        sub(splat(np.float32(0)), mul(far, w[3])),
+    )
+
+
+@kernel(forceinline=True)
+def _across(picture, i, w):
+    """Sixteen neighbours of one row, interpolated in x by the weights of the taps -1 ... 2."""
+    value = add(mul(w[0], load(picture, i - 1)), mul(w[1], load(picture, i)))
+    return add(add(value, mul(w[2], load(picture, i + 1))), mul(w[3], load(picture, i + 2)))
+
+
+@kernel(forceinline=True)
+def _across_slope(picture, i, w):
+    """Likewise their derivatives in x, by the weights of `_slopes` for the taps -2 ... 3."""
+    slope = add(mul(w[1], load(picture, i - 2)), mul(w[2], load(picture, i - 1)))
+    slope = add(add(slope, mul(w[3], load(picture, i))), mul(w[4], load(picture, i + 1)))
+    return add(add(slope, mul(w[5], load(picture, i + 2))), mul(w[6], load(picture, i + 3)))
+
+
+@kernel(forceinline=True)
+def _patch(picture, i, stride, x, dx, y, dy):
+    """Values and derivatives in x and y of sixteen neighbours; x, y: weights; dx, dy: those of `_slopes`."""
+    row = _across(picture, i - stride, x)
+    value, gy = mul(y[0], row), mul(dy[2], row)
+    row = _across(picture, i, x)
+    value, gy = add(value, mul(y[1], row)), add(gy, mul(dy[3], row))
+    row = _across(picture, i + stride, x)
+    value, gy = add(value, mul(y[2], row)), add(gy, mul(dy[4], row))
+    row = _across(picture, i + 2 * stride, x)
+    value, gy = add(value, mul(y[3], row)), add(gy, mul(dy[5], row))
+    gy = add(gy, mul(dy[1], _across(picture, i - 2 * stride, x)))
+    gy = add(gy, mul(dy[6], _across(picture, i + 3 * stride, x)))
+    gx = mul(y[0], _across_slope(picture, i - stride, dx))
+    gx = add(gx, mul(y[1], _across_slope(picture, i, dx)))
+    gx = add(gx, mul(y[2], _across_slope(picture, i + stride, dx)))
+    return value, add(gx, mul(y[3], _across_slope(picture, i + 2 * stride, dx))), gy
+
+
+@kernel(forceinline=True)
+def _ends(picture, i, w):
+    """The share of the taps -3 and 4 in a derivative in x."""
+    return add(mul(w[0], load(picture, i - 3)), mul(w[7], load(picture, i + 4)))
+
+
+@kernel(forceinline=True)
+def _rim(picture, i, stride, x, dx, y, dy):
+    """What the taps -3 and 4 add to the derivatives in x and y of `_patch`."""
+    gx = add(mul(y[0], _ends(picture, i - stride, dx)), mul(y[1], _ends(picture, i, dx)))
+    gx = add(gx, mul(y[2], _ends(picture, i + stride, dx)))
+    gx = add(gx, mul(y[3], _ends(picture, i + 2 * stride, dx)))
+    above, below = _across(picture, i - 3 * stride, x), _across(picture, i + 4 * stride, x)
+    return gx, add(mul(dy[0], above), mul(dy[7], below))
 
 
 @kernel()
-def linearise(first, second, width, height, blend, zero_outside, a, s, row_planes, line):
-    """Warps `second` by U and V and writes C, GX, GY; `first`, `second`: texels; `line`: line_length(width).
+def linearise(
+    first, second, stride, width, height, five_point, blend, zero_outside, a, s, row_planes, points
+):  # fmt: skip
+    """Warps `second` by U and V and writes C, GX, GY, IG; points: scratch.
 
     GX, GY = (1 - blend) * the warped derivatives of the second picture + blend * those of the first.
-    Where a point leaves the picture: no data term; or (`zero_outside`) what the zeros of the margin give.
+    Where a point leaves the picture: no data term; or (`zero_outside`) what a picture with derivatives, all
+    zero out there, gives. Flow is smooth: most often sixteen neighbours fetch sixteen neighbours, at one
+    offset; else each offset is fetched for all sixteen.
     """
     exact()
-    pitch = 4 * (width + 2 * MARGIN + LANES)
-    room = width + LANES
-    wx, wy, left, top, inside = 4 * room, 8 * room, 12 * room, 13 * room, 14 * room
-    one, blend_ = splat(np.float32(1)), splat(blend)
+    zero, one, blend_ = splat(np.float32(0)), splat(np.float32(1)), splat(blend)
+    near, far = _stencil(five_point)
     lanes = splat(np.float32(LANES))
-    lowest = splat(np.float32(1 - MARGIN))
-    most_x, most_y = splat(np.float32(width + 1.75)), splat(np.float32(height + 1.75))
-    edge = np.float32(4 * MARGIN if zero_outside else 0)
-    low, last_x, last_y = (
-        splat(-edge),
-        splat(np.float32(width - 1) + edge),
-        splat(np.float32(height - 1) + edge),
-    )
+    last_column, last_row = splat(np.float32(width - 1)), splat(np.float32(height - 1))
+    lowest_ = splat(np.float32(-OUTSIDE))
+    most_x, most_y = splat(np.float32(width + OUTSIDE - 1.25)), splat(np.float32(height + OUTSIDE - 1.25))
+    around = splat(np.float32(4 * OUTSIDE if zero_outside else 0))
+    low, last_x, last_y = sub(zero, around), add(last_column, around), add(last_row, around)
+    all_in_x, all_in_y = sub(last_column, splat(np.float32(2))), sub(last_row, splat(np.float32(2)))
     for x in range(LANES):
-        line[x] = x
-    ramp = load(line, 0)
-    for x in range(4 * width, 4 * room):
-        line[x] = 0
+        points[x] = x
+    ramp = load(points, 0)
     for r in range(height):
         here = LANES + r * row_planes * s
         y, x_ = splat(np.float32(r)), ramp
         for j in range(0, width, LANES):
-            px = add(x_, load(a, here + j))
-            py = add(y, load(a, here + V * s + j))
-            x_ = add(x_, lanes)
-            store(line, inside + j, mul(within(px, low, last_x), within(py, low, last_y)))
-            px = minimum(maximum(px, lowest), most_x)
-            py = minimum(maximum(py, lowest), most_y)
-            whole_x, whole_y = floor(px), floor(py)
-            store(line, left + j, whole_x)
-            store(line, top + j, whole_y)
-            _weights(line, wx + 4 * j, sub(px, whole_x), one)
-            _weights(line, wy + 4 * j, sub(py, whole_y), one)
-        for x in range(width):
-            i = (int(at(line, top + x)) - 1 + MARGIN) * pitch + 4 * (int(at(line, left + x)) - 1 + MARGIN)
-            w = wy + 4 * x
-            rows = add(
-                add(
-                    mul(splat(at(line, w)), load(second, i)),
-                    mul(splat(at(line, w + 1)), load(second, i + pitch)),
-                ),
-                add(
-                    mul(splat(at(line, w + 2)), load(second, i + 2 * pitch)),
-                    mul(splat(at(line, w + 3)), load(second, i + 3 * pitch)),
-                ),
-            )
-            taps = mul(spread(load(line, wx + 4 * x)), rows)
-            pairs = add(taps, swap_halves(taps))
-            store_quarter(line, 4 * x, add(pairs, swap_quarters(pairs)))
-        for j in range(0, width, LANES):
             i = here + j
-            value, gx, gy = _texels(line, 4 * j)
-            value0, gx0, gy0 = _texels(first, (r + MARGIN) * pitch + 4 * (MARGIN + j))
-            counts = load(line, inside + j)
-            gx = mul(counts, add(gx, mul(blend_, sub(gx0, gx))))
-            gy = mul(counts, add(gy, mul(blend_, sub(gy0, gy))))
+            px, py = add(x_, load(a, i)), add(y, load(a, i + V * s))
+            counts = mul(within(px, low, last_x), within(py, low, last_y))
+            px = minimum(maximum(px, lowest_), most_x)
+            py = minimum(maximum(py, lowest_), most_y)
+            whole_x, whole_y = floor(px), floor(py)
+            wx, wy = _weights(sub(px, whole_x), one), _weights(sub(py, whole_y), one)
+            if zero_outside:
+                taps_inside = mul(within(whole_x, one, all_in_x), within(whole_y, one, all_in_y))
+                if same(taps_inside, zero) != 0:
+                    wx = _only_inside(wx, whole_x, last_column)
+                    wy = _only_inside(wy, whole_y, last_row)
+            dx, dy = _slopes(wx, near, far), _slopes(wy, near, far)
+            offset_x = sub(whole_x, x_)
+            store(points, 0, offset_x)
+            store(points, LANES, whole_y)
+            value = gx = gy = zero
+            waiting = (1 << min(LANES, width - j)) - 1
+            while waiting != 0:
+                lane = lowest(waiting)
+                to_x, to_y = at(points, lane), at(points, LANES + lane)
+                these = same(offset_x, splat(to_x)) & same(whole_y, splat(to_y)) & waiting
+                waiting ^= these
+                from_ = (int(to_y) + MARGIN) * stride + SIDE + j + int(to_x)
+                new, new_x, new_y = _patch(second, from_, stride, wx, dx, wy, dy)
+                if five_point:
+                    more_x, more_y = _rim(second, from_, stride, wx, dx, wy, dy)
+                    new_x, new_y = add(new_x, more_x), add(new_y, more_y)
+                value, gx, gy = choose(these, new, value), choose(these, new_x, gx), choose(these, new_y, gy)
+            there = (r + MARGIN) * stride + SIDE + j
+            if blend > 0:
+                gx = add(gx, mul(blend_, sub(_slope(first, there, 1, near, far), gx)))
+                gy = add(gy, mul(blend_, sub(_slope(first, there, stride, near, far), gy)))
+            gx, gy = mul(counts, gx), mul(counts, gy)
             moved = add(mul(gx, load(a, i)), mul(gy, load(a, i + V * s)))
             store(a, i + IG * s, _inverse(gx, gy, one))
             store(a, i + GX * s, gx)
             store(a, i + GY * s, gy)
-            store(a, i + C * s, sub(mul(counts, sub(value, value0)), moved))
+            store(a, i + C * s, sub(mul(counts, sub(value, load(first, there))), moved))
+            x_ = add(x_, lanes)
         for k in range(width, (width + LANES - 1) // LANES * LANES):
             for plane in (C, GX, GY):
                 a[here + plane * s + k] = 0

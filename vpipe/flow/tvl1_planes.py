@@ -9,8 +9,8 @@ U, V: the flow. P11, P12 and P21, P22: the dual variables of U and V. C, GX, GY:
 rho = C + GX U + GY V. IG: one over the squared gradient. IW: one over the weight of the total variation. The
 padding of a row is inert: the gradient is zero there, U and V repeat their last value, P stays zero.
 
-`texels`: a picture for interpolation, flat. Texel (y, x) is four floats: value, d/dx, d/dy, 0; MARGIN texels
-on every side. One row of a bicubic patch is then four texels: one vector.
+`picture`: gray values for interpolation, flat, repeated beyond the borders: MARGIN rows above and below,
+SIDE columns left and at least as many right.
 """
 
 from __future__ import annotations
@@ -22,7 +22,11 @@ from vpipe.flow.simd import LANES
 U, V, P11, P12, P21, P22, C, GX, GY, IG, IW = range(11)
 # How many of them a row holds, without and with edge weights.
 PLAIN, WEIGHTED = IG + 1, IW + 1
-MARGIN = 4
+# A point of interpolation lies at most OUTSIDE px from a picture; its taps and their derivatives reach as far
+# as MARGIN, and a vector of them may begin or end a vector further to the side.
+OUTSIDE = 3
+MARGIN = OUTSIDE + 3
+SIDE = 2 * LANES
 # What is added under a square root or a division so that zero stays zero.
 TINY = np.float32(1e-20)
 # A smaller squared gradient is rounding, not picture (OpenCV's FLT_EPSILON); it moves nothing.
@@ -35,11 +39,16 @@ def pitch_of(width: int) -> int:
     return LANES * (lines + 1 - lines % 2)
 
 
-def texels_length(width: int, height: int) -> int:
-    """Floats of a picture's texels."""
-    return (height + 2 * MARGIN) * 4 * (width + 2 * MARGIN + LANES)
+def picture_stride(width: int) -> int:
+    """Floats from one row of a picture to the next, an odd number of cache lines likewise."""
+    lines = 2 * (SIDE // LANES) + -(-width // LANES)
+    return LANES * (lines + 1 - lines % 2)
 
 
-def line_length(width: int) -> int:
-    """Floats of scratch that `linearise` needs: texels, weights in x and y (four each), left, top, inside."""
-    return 15 * (width + LANES)
+def picture_length(width: int, height: int) -> int:
+    """Floats of a picture with its borders."""
+    return (height + 2 * MARGIN) * picture_stride(width)
+
+
+# Floats of scratch that `linearise` needs.
+POINTS = 2 * LANES
