@@ -23,7 +23,7 @@ from vpipe.recognition.scores import ScorePart, SnippetScores
 
 CONTEXT_WEIGHT = 1.0  # lambda in: score = mean inside - lambda * mean of the context
 CONTEXT_SHARE = 0.5  # length of the context on either side, in lengths of the segment
-SMOOTHING_SNIPPETS = 1.0  # sigma of the Gaussian over the snippet scores
+SMOOTHING_S = 0.25  # sigma of the Gaussian over the snippet scores
 DUPLICATE_IOU = 0.95  # candidates of one label that overlap more are one
 SOFT_SIGMA = 0.5
 HARD_IOU = 0.5
@@ -141,7 +141,7 @@ class Detector:
 
     def _segments(self, section: Section) -> list[Segment]:
         settings, step_s = self.settings, self._step_s
-        table = smooth(own_rows(section, self._span_s, step_s), SMOOTHING_SNIPPETS)
+        table = smooth(own_rows(section, self._span_s, step_s), SMOOTHING_S / step_s)
         span = max(1, round(self._span_s / step_s))  # of a snippet, in snippets
         sums = PrefixSums(table)
         minutes = (section.end_s - section.start_s) / 60
@@ -153,7 +153,7 @@ class Detector:
             runs = self._candidates(sequence)
             if settings.refine:
                 runs = refine(runs, sequence, span=span)
-            value = _contrast(runs, sums, column)
+            runs, value = self._valued(runs, sums, column, section)
             runs, value = runs[value >= settings.min_score], value[value >= settings.min_score]
             times = to_time(runs, section, step_s)
             kept = hard_nms(times, value, iou_threshold=DUPLICATE_IOU)
@@ -186,6 +186,12 @@ class Detector:
             )
             if first < last
         ]
+
+    def _valued(
+        self, runs: np.ndarray, sums: PrefixSums, column: int, section: Section
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The candidates of a label, or what they should rather be, (K, 2), and their scores (K,)."""
+        return runs, _contrast(runs, sums, column)
 
     def _candidates(self, sequence: np.ndarray) -> np.ndarray:
         runs = []

@@ -287,7 +287,7 @@ def _checked(path: Path, table: np.ndarray) -> np.ndarray:
         table = table.reshape([n for n in shape if n != 1] or [1])
     if table.ndim != 2 or 0 in table.shape:
         raise _bad(path, f"its shape is {shape}, not snippets x channels")
-    table = np.ascontiguousarray(table, dtype=np.float32)
+    table = np.array(table, dtype=np.float32, order="C")  # in memory, and ours to write to
     if not (finite := np.isfinite(table).all(axis=1)).all():
         raise _bad(path, f"{int((~finite).sum())} of its {len(table)} snippets are not finite numbers")
     return table
