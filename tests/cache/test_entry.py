@@ -263,7 +263,7 @@ def test_one_frame_has_no_motion(cache: FlowCache, tmp_path: Path) -> None:
     single = write_moving(tmp_path / "single.mp4", [])
     with pytest.raises(InputError) as caught:
         cache.entry(single, DIS).ensure()
-    assert caught.value.code == "no_motion"
+    assert caught.value.code == "single_image"
     short = write_moving(tmp_path / "short.mp4", [1])
     entry = cache.entry(short, FlowParams.preset("fast", fps=Fraction(8)))
     assert entry.pairs == 0

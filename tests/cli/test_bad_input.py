@@ -31,13 +31,13 @@ EXPECTED: dict[str, str | tuple[str | None, str | None] | None] = {
     "good.mp4": None,
     "folder": "no_videos",
     "text.mp4": "not_a_video",
-    "empty.mp4": "empty_file",
+    "empty.mp4": "not_a_video",
     "audio.mp4": "no_video_stream",
-    "one_frame.mp4": (None, "no_motion"),
-    "no_index.mp4": "incomplete_file",
+    "one_frame.mp4": (None, "single_image"),
+    "no_index.mp4": "incomplete",
     "truncated.mp4": None,
-    "fifo.mp4": "not_regular_file",
-    "closed.mp4": "no_permission",
+    "fifo.mp4": "not_a_regular_file",
+    "closed.mp4": "permission",
     NOT_UTF8: None,
 }
 

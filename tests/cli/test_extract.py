@@ -164,7 +164,7 @@ def test_a_truncated_video_is_partial(vpipe: Vpipe, tmp_path: Path) -> None:
     assert done.returncode == 0
     row = json.loads(done.stdout)["results"][0]
     assert row["status"] == "partial"
-    assert {"truncated_file", "frame_count"} <= {warning["code"] for warning in row["warnings"]}
+    assert {"ends_early", "corrupt_frames"} <= {warning["code"] for warning in row["warnings"]}
     # The last picture is what the decoder made of half a packet.
     assert numbers(tmp_path / "out" / "cut")[:-1] == list(range(row["frames"] - 1))
     assert json.loads(vpipe("extract", "cut.avi", "-o", "out", "--json").stdout)["results"][0] == row

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from vpipe.flow.params import PACKAGED, FlowParams
-from vpipe.media.probe import probe
+from vpipe.media import probe
 from vpipe.media.source import FrameSource
 
 from .inprocess import InProcess

@@ -130,7 +130,7 @@ def test_one_frame_has_no_motion(tmp_path: Path, colours: Recognizer) -> None:
     for use in (classify, scan):
         with pytest.raises(InputError) as caught:
             use(path, colours)  # type: ignore[operator]
-        assert caught.value.code == "no_motion"
+        assert caught.value.code == "single_image"
         assert "one.mp4" in caught.value.message
 
 

@@ -17,7 +17,8 @@ from vpipe.cache.pipeline import Frames, compute_records
 from vpipe.cache.plan import open_source
 from vpipe.cache.records import DamagedFile
 from vpipe.cache.slots import find_slots
-from vpipe.media.source import Frame, FrameSource
+from vpipe.media.frame import Frame
+from vpipe.media.source import FrameSource
 
 RUNS, PAIRS_PER_RUN = 4, 4  # that are timed: places in the video, neighbouring pairs at each
 # Pairs whose bytes are looked at: a few that move can be most of a still video. Rounds of so many, spread

@@ -32,7 +32,7 @@ from vpipe.cache.writing import write_sealed
 from vpipe.errors import InputError
 from vpipe.flow.params import FlowParams
 from vpipe.flow.quantise import Storage
-from vpipe.media.opening import MAX_PIXELS
+from vpipe.limits import MAX_PIXELS
 
 _JPEG = re.compile(r"flow_([xy])_(\d+)\.jpg")
 _FLO = re.compile(r".*?(\d+)\.flo")

@@ -17,7 +17,7 @@ from vpipe.cache.records import Record, encode
 from vpipe.flow.methods import FlowFrame, flow_between
 from vpipe.flow.params import FlowParams
 from vpipe.flow.quantise import Storage
-from vpipe.media.source import Frame
+from vpipe.media.frame import Frame
 
 
 class Frames(Protocol):

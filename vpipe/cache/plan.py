@@ -26,7 +26,7 @@ def plan_grid(source: FrameSource, params: FlowParams, digest: str) -> Grid:
 
     It has one frame where the video is shorter than a step of the grid.
 
-    Raises InputError: no_motion (a still picture, or one frame), too_small, those of decoding.
+    Raises InputError: single_image (a still picture, or one frame), too_small, those of decoding.
     """
     info = source.info
     source.require_motion()

@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from vpipe.cache.records import DamagedFile, Grid
 from vpipe.flow.quantise import Storage
-from vpipe.media.opening import MAX_PIXELS
+from vpipe.limits import MAX_PIXELS
 
 FORMAT = "vpipe.flow/2"
 # name -> (type, columns, rows more than flows)

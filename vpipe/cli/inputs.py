@@ -77,7 +77,7 @@ def _expand(name: str) -> Iterable[Item]:
         videos = _videos_below(name)
     except OSError as error:
         reason = error.strerror or str(error)
-        yield _item(name, InputError("no_permission", f"{display_name(name)}: cannot be listed: {reason}"))
+        yield _item(name, InputError("permission", f"{display_name(name)}: cannot be listed: {reason}"))
         return
     if not videos:
         kinds = "mp4, mkv, avi, webm, mov ..."

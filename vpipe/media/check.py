@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vpipe.errors import Warning_
-from vpipe.media.probe import VideoInfo, probe
-from vpipe.media.source import FrameSource
+from vpipe.media.probe import VideoInfo
+from vpipe.media.source import LOSSES, FrameSource, probe
 from vpipe.timeline import seconds
 
 SMALL_PX = 16  # pictures are not looked at, so they are scaled to almost nothing
@@ -33,7 +33,7 @@ class CheckResult:
         return self.reason is None
 
 
-FAULTS = ("truncated_file", "ends_early", "damaged_frames")  # the first that was met is the reason
+FAULTS = LOSSES  # the first that was met is the reason
 
 
 def check(path: str | os.PathLike[str], *, quick: bool = False, threads: int = 1) -> CheckResult:
@@ -46,7 +46,7 @@ def check(path: str | os.PathLike[str], *, quick: bool = False, threads: int = 1
     timeline = source.timeline(exact=True)
     warnings = list(source.warnings)
     if timeline.variable_rate:
-        warnings.append(Warning_("variable_frame_rate", "variable frame rate: times are taken from the PTS"))
+        warnings.append(Warning_("vfr", "variable frame rate: times are taken from the PTS"))
     noted = _with_picture_note(warnings, len(timeline) < 2)
     return CheckResult(
         info=source.info,
@@ -59,7 +59,7 @@ def check(path: str | os.PathLike[str], *, quick: bool = False, threads: int = 1
 
 
 def _with_picture_note(warnings: Sequence[Warning_], single: bool) -> tuple[Warning_, ...]:
-    note = [Warning_("no_motion", "a single picture: no motion to see")] if single else []
+    note = [Warning_("single_image", "a single picture: no motion to see")] if single else []
     return (*warnings, *note)
 
 

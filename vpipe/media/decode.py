@@ -10,6 +10,8 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
+from vpipe.media.pulse import beat
+
 MAX_READ_RESTARTS = 100  # after errors between packets; each must have brought a packet since the last
 
 
@@ -23,6 +25,7 @@ class DecodeCounts:
     frames: int = 0
     damaged: int = 0  # frames that the decoder repaired, or that follow a packet it refused
     errors: int = 0  # packets refused, and read errors
+    starved: bool = False  # a packet asked for more memory than there is
     sizes: dict[tuple[int, int], None] = field(
         default_factory=dict
     )  # (width, height) as stored, as they came
@@ -40,6 +43,7 @@ def read_packets(
                     yield packet
                     return
                 counts.packets += 1
+                beat()
                 counts.keyframes += packet.is_keyframe
                 counts.discarded += packet.is_discard
                 yield packet
@@ -65,8 +69,9 @@ def decode_frames(
             frames = stream.decode(None if flush else packet)
         except av.error.EOFError:
             continue
-        except av.FFmpegError:
+        except av.FFmpegError as error:
             counts.errors += 1
+            counts.starved |= isinstance(error, MemoryError)
             lost = True
             continue
         for frame in frames:

@@ -13,15 +13,14 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from vpipe.errors import InputError, one_line
+from vpipe.limits import limits
 
-MAX_PIXELS = 8192 * 8192  # of one decoded or scaled frame; larger claims are refused before any allocation
 HEAD_BYTES = 4096
 MAX_TOP_LEVEL_BOXES = 1_000_000
-DECODER_OPTIONS = {"max_pixels": str(MAX_PIXELS)}
 OPEN_OPTIONS = {
-    **DECODER_OPTIONS,  # also holds for the decoders that FFmpeg runs while it looks into the file
     "protocol_whitelist": "file",  # nothing in a file may reach for the network
     "pattern_type": "none",  # picture_%03d.jpg is one file, not a sequence
+    "enable_drefs": "0",  # an MP4 whose data lies in another file does not open it
 }
 PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"<MPD")  # they would open other files
 NOT_PICTURES = ("tty",)  # FFmpeg would render a text file as ANSI art
@@ -36,7 +35,8 @@ def display_name(path: str | os.PathLike[str]) -> str:
 def read_head(path: str | os.PathLike[str]) -> bytes:
     """The first bytes of a regular, readable, non-empty file. Opens nothing else: a fifo would hang.
 
-    Raises InputError: not_found, is_directory, not_regular_file, no_permission, os_error, empty_file.
+    Raises InputError: not_found, is_directory, not_a_regular_file, permission, os_error, not_a_video (where
+    it is empty).
     """
     name = display_name(path)
     try:
@@ -46,12 +46,12 @@ def read_head(path: str | os.PathLike[str]) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             kind = _kind(status.st_mode)
             raise InputError(
-                "not_regular_file", f"{name}: is not a regular file (a {kind}): save it as one first"
+                "not_a_regular_file", f"{name}: is not a regular file (a {kind}): save it as one first"
             )
         with open(path, "rb") as handle:
             head = handle.read(HEAD_BYTES)
     except PermissionError as error:
-        raise InputError("no_permission", f"{name}: {error.strerror}: make it readable") from error
+        raise InputError("permission", f"{name}: {error.strerror}: make it readable") from error
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError("not_found", f"{name}: {error.strerror}: check the path") from error
     except OSError as error:
@@ -59,7 +59,7 @@ def read_head(path: str | os.PathLike[str]) -> bytes:
     except ValueError as error:  # a NUL in the name
         raise InputError("not_found", f"{name}: {error}") from error
     if not head:
-        raise InputError("empty_file", f"{name}: the file is empty (0 bytes): copy or download it again")
+        raise InputError("not_a_video", f"{name}: the file is empty (0 bytes): copy or download it again")
     return head
 
 
@@ -72,7 +72,7 @@ def _kind(mode: int) -> str:
 def open_container(path: str | os.PathLike[str]) -> InputContainer:
     """Open a file for reading; the caller closes it.
 
-    Raises InputError: those of `read_head`, not_a_video, incomplete_file, too_many_pixels.
+    Raises InputError: those of `read_head`, not_a_video, incomplete, too_large; MemoryError.
     """
     head = read_head(path)
     name = display_name(path)
@@ -82,12 +82,18 @@ def open_container(path: str | os.PathLike[str]) -> InputContainer:
     try:
         # `file:` and an absolute path: no name can be taken for a protocol.
         container = av.open(
-            f"file:{os.path.abspath(path)}", "r", options=dict(OPEN_OPTIONS), metadata_errors="replace"
+            f"file:{os.path.abspath(path)}",
+            "r",
+            # The limit also holds for the decoders that FFmpeg runs while it looks into the file.
+            options=OPEN_OPTIONS | decoder_options(),
+            metadata_errors="replace",
         )
+    except MemoryError:
+        raise
     except (av.FFmpegError, ValueError) as error:
         if is_bmff(head) and not walk_boxes(path)[0]:
             raise InputError(
-                "incomplete_file",
+                "incomplete",
                 f"{name}: incomplete file: its index (moov) is missing: download or copy it again",
             ) from error
         raise InputError(
@@ -100,7 +106,36 @@ def open_container(path: str | os.PathLike[str]) -> InputContainer:
             "not_a_video",
             f"{name}: is not a readable video: see whether a player opens it, or download it again",
         )
+    try:
+        _refuse_contents(container, name)
+    except InputError:
+        container.close()
+        raise
     return container
+
+
+def decoder_options() -> dict[str, str]:
+    """For every FFmpeg decoder: the limit that holds before it allocates a picture."""
+    return {"max_pixels": str(limits().pixels)}
+
+
+def _refuse_contents(container: InputContainer, name: str) -> None:
+    """Raise InputError too_large for more streams or tags than a video has."""
+    streams = len(container.streams)
+    if streams > limits().streams:
+        raise InputError(
+            "too_large",
+            f"{name}: {streams} streams are over the limit of {limits().streams}: raise it with "
+            "--max-streams",
+        )
+    tags = [container.metadata, *(stream.metadata for stream in container.streams)]
+    size = sum(len(key) + len(value) for one in tags for key, value in one.items())
+    if size > limits().metadata_bytes:
+        raise InputError(
+            "too_large",
+            f"{name}: {size} bytes of metadata are over the limit of {limits().metadata_bytes}: raise it "
+            "with --max-metadata",
+        )
 
 
 def video_streams(container: InputContainer) -> list[VideoStream]:
@@ -110,7 +145,7 @@ def video_streams(container: InputContainer) -> list[VideoStream]:
 
 
 def pick_stream(container: InputContainer, path: str | os.PathLike[str], threads: int) -> VideoStream:
-    """The first video stream, ready to decode. Raises InputError: no_video_stream, too_many_pixels."""
+    """The first video stream, ready to decode. Raises InputError: no_video_stream, too_large."""
     streams = video_streams(container)
     if not streams:
         raise InputError(
@@ -119,7 +154,7 @@ def pick_stream(container: InputContainer, path: str | os.PathLike[str], threads
     stream = streams[0]
     refuse_size(path, stream.width or 0, stream.height or 0)
     context = stream.codec_context
-    context.options = dict(DECODER_OPTIONS)
+    context.options = decoder_options()
     context.thread_count = threads
     if threads > 1:
         context.thread_type = "AUTO"
@@ -127,12 +162,22 @@ def pick_stream(container: InputContainer, path: str | os.PathLike[str], threads
 
 
 def refuse_size(path: str | os.PathLike[str], width: int, height: int) -> None:
-    """Raise InputError too_many_pixels where a frame of this size is over the limit."""
-    if width * height > MAX_PIXELS:
+    """Raise InputError too_large where a frame of this size is over the limit."""
+    if width * height > limits().pixels:
         raise InputError(
-            "too_many_pixels",
-            f"{display_name(path)}: frames of {width}x{height} are over the limit of {MAX_PIXELS} pixels: "
-            "scale it down first",
+            "too_large",
+            f"{display_name(path)}: frames of {width}x{height} are over the limit of {limits().pixels} "
+            "pixels: scale it down first, or raise the limit with --max-pixels",
+        )
+
+
+def refuse_count(path: str | os.PathLike[str], frames: int) -> None:
+    """Raise InputError too_large where a video has more frames than the limit."""
+    if frames > limits().frames:
+        raise InputError(
+            "too_large",
+            f"{display_name(path)}: has more than the limit of {limits().frames} frames: raise it with "
+            "--max-frames",
         )
 
 

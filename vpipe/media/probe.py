@@ -27,6 +27,7 @@ from vpipe.media.opening import (
 )
 
 DEFAULT_RATE = Fraction(25)  # FFmpeg's own guess where a file says nothing
+SLOWEST, FASTEST = Fraction(1, 60), Fraction(1000)  # frames per second; beyond them, a header is not believed
 SQUARE_TOLERANCE = Fraction(1, 100)  # encoders write 964:963 after rounding a size
 PACKETS_TRIED = 4
 HDR_TRANSFERS = {16: "PQ", 18: "HLG"}  # AVCOL_TRC_SMPTE2084, AVCOL_TRC_ARIB_STD_B67
@@ -59,14 +60,15 @@ class VideoInfo:
     @property
     def rate(self) -> Fraction:
         """Frames per second for files whose times are unusable."""
-        return self.average_rate or DEFAULT_RATE
+        known = self.average_rate
+        return known if known is not None and SLOWEST <= known <= FASTEST else DEFAULT_RATE
 
 
-def probe(path: str | os.PathLike[str]) -> VideoInfo:
+def read_info(path: str | os.PathLike[str]) -> VideoInfo:
     """Read the headers and decode up to the first frame.
 
-    Raises InputError: not_found, is_directory, not_regular_file, no_permission, os_error, empty_file,
-    not_a_video, incomplete_file, no_video_stream, too_many_pixels, no_decodable_frame.
+    Raises InputError: not_found, is_directory, not_a_regular_file, permission, os_error, not_a_video,
+    incomplete, no_video_stream, too_large, no_frames; MemoryError.
     """
     with open_container(path) as container:
         stream = pick_stream(container, path, threads=1)
@@ -74,7 +76,9 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
         first = next(decode_frames(container, stream, counts), None)
         if first is None:
             refuse_size(path, *_size_refused_by_decoder(path))
-            raise InputError("no_decodable_frame", _why_nothing_decodes(path, counts))
+            if counts.starved:
+                raise MemoryError
+            raise _nothing_decodes(path, counts)
         return _describe(path, container, stream, first[0])
 
 
@@ -96,16 +100,19 @@ def _size_refused_by_decoder(path: str | os.PathLike[str]) -> tuple[int, int]:
     return 0, 0
 
 
-def _why_nothing_decodes(path: str | os.PathLike[str], counts: DecodeCounts) -> str:
+def _nothing_decodes(path: str | os.PathLike[str], counts: DecodeCounts) -> InputError:
     text = f"{display_name(path)}: no decodable frame"
     missing = missing_bytes(path, read_head(path))
     if missing:
-        return f"{text}: the file ends early, {missing} bytes are missing"
+        return InputError(
+            "incomplete",
+            f"{text}: the file ends early, {missing} bytes are missing: download or copy it again",
+        )
     if counts.packets and counts.errors == 0:
-        return f"{text}: every frame lies outside the time that the file wants shown"
+        return InputError("no_frames", f"{text}: every frame lies outside the time that the file wants shown")
     if counts.packets and counts.keyframes == 0:
-        return f"{text}: {counts.packets} packets without a keyframe to start from"
-    return f"{text} in {counts.packets} packets"
+        return InputError("no_frames", f"{text}: {counts.packets} packets without a keyframe to start from")
+    return InputError("no_frames", f"{text} in {counts.packets} packets")
 
 
 def _describe(
@@ -186,7 +193,7 @@ def _notes(
     missing = missing_bytes(path, read_head(path))
     if missing:
         text = f"the file ends early: {missing} bytes are missing; what decodes is kept"
-        notes.append(Warning_("truncated_file", text, {"missing_bytes": missing}))
+        notes.append(Warning_("ends_early", text, {"missing_bytes": missing}))
     return notes
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpipe.errors import InputError
-from vpipe.media.source import Frame
+from vpipe.media.frame import Frame
 
 Kind = Literal["jpg", "png", "h5"]
 MANIFEST = ".vpipe-extract.json"  # in a finished folder: what it was made from

@@ -1,82 +1,56 @@
-"""FrameSource: every way to read frames, all of which agree on which frame is which and when it is shown."""
+"""FrameSource: frames of a file that may crash, hang or flood its decoder, which is another process.
+
+FrameSource ──request──► worker: FrameReader
+            ◄──frames in a shared ring, times, warnings──
+"""
 
 from __future__ import annotations
 
+import itertools
 import os
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from fractions import Fraction
-from itertools import groupby, pairwise
+from itertools import pairwise
 from math import floor
+from typing import Any, TypeVar
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
 from vpipe.errors import InputError, Warning_
-from vpipe.media.convert import Color, Converter, scaled_size
-from vpipe.media.decode import DecodeCounts, decode_frames
-from vpipe.media.opening import display_name, open_container, pick_stream, refuse_size
-from vpipe.media.probe import VideoInfo, probe
-from vpipe.media.timeline import (
-    EXACT_BUDGET_PX,
-    PacketScan,
-    Timeline,
-    first_tick,
-    scan_packets,
-    timeline_by_decoding,
-    timeline_from_frames,
-    timeline_from_packets,
-)
-from vpipe.timeline import seconds
+from vpipe.limits import limits
+from vpipe.media.convert import Color
+from vpipe.media.decoders import UsedDecoderCrashed, decoder, shared_ring
+from vpipe.media.frame import Frame, WalkedFrame
+from vpipe.media.opening import display_name, refuse_count
+from vpipe.media.probe import VideoInfo
+from vpipe.media.timeline import Timeline
+from vpipe.media.wire import NO_PTS, fraction, from_fraction, text, to_info, to_timeline, to_warnings, whole
+from vpipe.workers import WorkerFault
 
-SEEK_GAIN = 8  # frames that a jump to a keyframe must save
-LARGE_FRAME_PX = 1280 * 720  # from here on, frame threads pay; below, one thread costs the least CPU
-END_TOLERANCE_S = 0.5  # headers round, and sound may be a little longer
+LOSSES = ("ends_early", "corrupt_frames")  # warnings that say that pictures are lost
 
-
-@dataclass(frozen=True)
-class Frame:
-    """One decoded frame as plain data.
-
-    index: 0-based. time_s: seconds since the first frame. pts: as stored. image: uint8 (H, W, 3) RGB or
-    (H, W) gray, C-contiguous. damaged: the decoder repaired it, or data right before it was lost.
-    """
-
-    index: int
-    time_s: Fraction
-    pts: int | None
-    image: NDArray[np.uint8]
-    damaged: bool = False
-
-
-@dataclass(frozen=True)
-class RawFrame:
-    """A frame before conversion, as `walk` gives it; `picture` is the decoder's."""
-
-    index: int
-    time_s: Fraction
-    pts: int | None
-    picture: av.VideoFrame
-    damaged: bool
-
-
-class _Mismatch(Exception):
-    """Sparse access met something else than the index promised."""
+T = TypeVar("T")
+Image = NDArray[np.uint8]
+Header = dict[str, Any]
+_numbers = itertools.count()
 
 
 class FrameSource:
-    """Frames of one video file, upright, scaled in the decoder's own scaler.
+    """Frames of one video file, upright, scaled in the decoder's own scaler, decoded in another process.
 
     short_side_px: scale so that the shorter side has this many pixels. size: (width, height) to stretch to.
     color: "rgb" or "gray". threads: of the decoder, at most; small frames are always decoded by one.
 
     Frames are numbered as decoded, and a frame's time is its PTS minus the first PTS; index / rate only where
-    PTS are missing or do not rise, with the warning `times_from_index`. Every method opens the file anew, so
-    any number of iterators may live side by side. `warnings` grows as decoding reports.
+    PTS are missing, do not rise or leap, with the warning `timestamps_repaired`. Every method opens the file
+    anew, so any number of iterators may live side by side. `warnings` grows as decoding reports.
 
-    Raises InputError as `probe` does, and too_many_pixels for an absurd output size.
+    Every method raises InputError: those of `read_info`; too_large for an absurd output size or number of
+    frames, or more memory than `vpipe.limits` allows; decoder_crashed; timeout.
     """
 
     def __init__(
@@ -91,19 +65,18 @@ class FrameSource:
         if short_side_px is not None and size is not None:
             raise ValueError("give short_side_px or size, not both")
         self.path = path
-        self.info: VideoInfo = probe(path)
-        self.output_size = (self.info.width, self.info.height)
-        if short_side_px is not None:
-            self.output_size = scaled_size(*self.output_size, short_side_px)
-        elif size is not None:
-            self.output_size = size
-        refuse_size(path, *self.output_size)
-        self._color: Color = color
-        large = self.info.width * self.info.height >= LARGE_FRAME_PX
-        self._threads = threads if large else 1
-        self._scan: PacketScan | None = None
+        self._color = color
+        self._request = {
+            "source": next(_numbers),
+            "path": os.fsdecode(path),
+            "short_side_px": short_side_px,
+            "size": None if size is None else list(size),
+            "color": color,
+            "threads": threads,
+        }
         self._timeline: Timeline | None = None
-        self._warnings: dict[str, Warning_] = {warning.code: warning for warning in self.info.warnings}
+        self._warnings: dict[str, Warning_] = {}
+        self.info, self.output_size = self._open()
 
     @property
     def warnings(self) -> list[Warning_]:
@@ -113,9 +86,7 @@ class FrameSource:
     @property
     def partial(self) -> bool:
         """Whether decoding so far shows that pictures are lost or damaged."""
-        codes = self._warnings.keys()
-        lost = "frame_count" in codes and "truncated_file" in codes
-        return lost or "damaged_frames" in codes or "ends_early" in codes
+        return any(code in LOSSES for code in self._warnings)
 
     # Times
 
@@ -123,69 +94,39 @@ class FrameSource:
         """Times of all frames. Reads all packets; decodes everything where packets cannot be trusted, where
         the video is so short that counting what really decodes costs nothing, or where `exact` asks for it.
         """
-        if exact and (self._timeline is None or not self._timeline.exact):
-            self._timeline = self._decoded_timeline()
-        if self._timeline is None:
-            scan = self._packet_scan()
-            pixels = len(scan.pts) * self.info.width * self.info.height
-            if scan.safe and pixels > EXACT_BUDGET_PX:
-                self._timeline = timeline_from_packets(scan, self.info)
-            else:
-                self._timeline = self._decoded_timeline()
+        if self._timeline is None or (exact and not self._timeline.exact):
+            with decoder(self.path) as worker:
+                worker.ask(self._asking("timeline", exact=exact))
+                header, payload = worker.answer()
+                with worker.believed():
+                    self._learn(header)
+                    self._timeline = to_timeline(header, payload, limits().frames)
         return self._timeline
 
     def grid(self, fps: Fraction | None) -> list[int]:
         """Frame index shown at k / fps for k = 0 .. floor(last time x fps); None: every frame once."""
-        return self.timeline().grid(fps)
+        timeline = self.timeline()
+        if fps is not None:
+            refuse_count(self.path, floor(timeline.times[-1] * fps))
+        return timeline.grid(fps)
 
     def require_motion(self) -> None:
-        """Raise InputError no_motion for a still picture or a single frame."""
-        if self.info.is_image:
-            raise InputError(
-                "no_motion", f"{display_name(self.path)}: a single image: no motion to see; give a video"
-            )
+        """Raise InputError single_image for a still picture or a single frame."""
+        name = display_name(self.path)
+        if self.info.is_image and len(self.timeline()) < 2:
+            raise InputError("single_image", f"{name}: a single image: no motion to see; give a video")
         if len(self.timeline()) < 2:
-            raise InputError(
-                "no_motion", f"{display_name(self.path)}: 1 frame: no motion to see; give a longer video"
-            )
+            raise InputError("single_image", f"{name}: 1 frame: no motion to see; give a longer video")
 
-    def _packet_scan(self) -> PacketScan:
-        if self._scan is None:
-            self._scan = scan_packets(self.path, self.info)
-        return self._scan
-
-    def _decoded_timeline(self) -> Timeline:
-        counts = DecodeCounts()
-        timeline = timeline_by_decoding(
-            self.path, self.info, trusted=self._packet_scan().safe, threads=self._threads, counts=counts
-        )
-        if not len(timeline):
-            raise InputError("no_decodable_frame", f"{display_name(self.path)}: no decodable frame")
-        self._report_pass(counts)
-        self._report_end(counts, timeline.duration_s)
-        if timeline.from_index:
-            self._report_index_times()
-        return timeline
-
-    # Frames in order
+    # Frames
 
     def frames(
         self, start_s: Fraction | None = None, end_s: Fraction | None = None, *, every: int = 1
     ) -> Iterator[Frame]:
         """Every frame with start_s <= time < end_s, in order; with `every`, those whose index is a multiple
         of it, converting no other."""
-        if start_s is not None and start_s > 0:
-            times = self.timeline().times
-            stop = len(times) if end_s is None else bisect_left(times, end_s)
-            first = -(-bisect_left(times, start_s) // every) * every
-            yield from self.select(range(first, stop, every))
-            return
-        convert = self.converter()
-        for raw in self.walk():
-            if end_s is not None and raw.time_s >= end_s:
-                return
-            if raw.index % every == 0:
-                yield _finish(raw, convert)
+        for _, frame in self._ticked("frames", start_s, end_s, every=every):
+            yield frame
 
     def resample(
         self, fps: Fraction, start_s: Fraction | None = None, end_s: Fraction | None = None
@@ -195,58 +136,7 @@ class FrameSource:
         The same frames as `grid`: the last one whose time is <= k / fps. Memory stays flat. One Frame may
         come for several k.
         """
-        k = 0 if start_s is None else max(0, first_tick(start_s, fps))
-        stop = None if end_s is None else first_tick(end_s, fps)
-        if k > 0:
-            ticks = self.grid(fps)[k:stop]
-            yield from enumerate(self.select(ticks), start=k)
-            return
-        convert = self.converter()
-        held: RawFrame | None = None
-        for raw in self.walk():
-            if held is not None:
-                until = first_tick(raw.time_s, fps)
-                yield from _repeat(held, k, until if stop is None else min(until, stop), convert)
-                k = max(k, until)
-            if stop is not None and k >= stop:
-                return
-            held = raw
-        if held is not None:
-            until = floor(held.time_s * fps) + 1
-            yield from _repeat(held, k, until if stop is None else min(until, stop), convert)
-
-    def walk(self) -> Iterator[RawFrame]:
-        """Every frame in order, not converted, with times that agree with `timeline`; at the end, the
-        timeline is known if it was not before."""
-        if self._timeline is None and not self._packet_scan().safe:
-            self._timeline = self._decoded_timeline()  # only a look at all PTS tells which times hold
-        from_index = self._timeline is not None and self._timeline.from_index
-        unit = self.info.time_base
-        counts = DecodeCounts()
-        index, origin, time_s = 0, None, Fraction(0)
-        seen: list[int | None] | None = [] if self._timeline is None else None
-        last_duration = Fraction(0)
-        try:
-            with open_container(self.path) as container:
-                stream = pick_stream(container, self.path, self._threads)
-                for picture, damaged in decode_frames(container, stream, counts):
-                    if from_index:
-                        time_s = index / self.info.rate
-                    elif picture.pts is not None:
-                        origin = picture.pts if origin is None else origin
-                        time_s = max(time_s, (picture.pts - origin) * unit)
-                    if seen is not None:
-                        seen.append(picture.pts)
-                        last_duration = (picture.duration or 0) * unit
-                    yield RawFrame(index, time_s, picture.pts, picture, damaged)
-                    index += 1
-        finally:
-            self._report_pass(counts)
-        if seen and self._timeline is None:
-            self._timeline = timeline_from_frames(seen, last_duration, self.info, trusted=True)
-        self._report_end(counts, time_s + 1 / self.info.rate)
-
-    # Chosen frames
+        return self._ticked("resample", start_s, end_s, fps=from_fraction(fps))
 
     def select(self, indices: Sequence[int]) -> Iterator[Frame]:
         """One frame for each of the ascending `indices` of `timeline`, converting only those.
@@ -264,143 +154,128 @@ class FrameSource:
             raise ValueError("indices must ascend")
         if indices[0] < 0 or indices[-1] >= len(timeline):
             raise ValueError(f"indices must be in 0..{len(timeline) - 1}")
-        convert = self.converter()
-        done = 0
+        for _, frame in self._ticked("select", data=array("q", indices).tobytes()):
+            yield frame
+
+    def walk(self, fps: Fraction | None = None) -> Iterator[WalkedFrame]:
+        """Every frame in order, with a small picture of it, and the full one of those shown at a k / fps."""
+        from vpipe.media.shots import HEIGHT, WIDTH  # start-up: OpenCV
+
+        def walked(header: Header, payload: bytes, image: Image | None) -> WalkedFrame:
+            index, time_s, pts, damaged, lasts_s, first, stop = header["walked"]
+            small = np.frombuffer(payload, np.uint8).reshape(HEIGHT, WIDTH)
+            ticks = range(whole(first, 0), whole(stop, 0, limits().frames))
+            if (image is None) == bool(ticks):
+                raise ValueError("a picture that is not due, or none")
+            return WalkedFrame(
+                whole(index, 0),
+                fraction(time_s),
+                _pts(pts),
+                damaged == 1,
+                fraction(lasts_s),
+                small,
+                ticks,
+                image,
+            )
+
+        return self._stream("walk", walked, fps=fps and from_fraction(fps), start_s=None, end_s=None)
+
+    def _ticked(
+        self, what: str, start_s: Fraction | None = None, end_s: Fraction | None = None, **how: Any
+    ) -> Iterator[tuple[int, Frame]]:
+        """(tick, frame); the tick is the frame's place where the request has none."""
+        last: Frame | None = None
+
+        def ticked(header: Header, _: bytes, image: Image | None) -> tuple[int, Frame]:
+            nonlocal last
+            index, time_s, pts, damaged, tick = header["frame"]
+            if image is not None:
+                last = Frame(whole(index, 0), fraction(time_s), _pts(pts), image, damaged == 1)
+            if last is None:
+                raise ValueError("no picture where one is due")
+            return whole(tick, 0), last  # without one, the last is shown again
+
+        times: dict[str, Any] = {
+            "start_s": start_s and from_fraction(start_s),
+            "end_s": end_s and from_fraction(end_s),
+        }
+        return self._stream(what, ticked, **times, **how)
+
+    def _stream(
+        self,
+        what: str,
+        read: Callable[[dict[str, Any], bytes, Image | None], T],
+        *,
+        data: bytes = b"",
+        **how: Any,
+    ) -> Iterator[T]:
+        """What `read` makes of the messages; the decoder works ahead by as many as the ring has slots."""
+        width, height = self.output_size
+        shape = (height, width) if self._color == "gray" else (height, width, 3)
+        with decoder(self.path) as worker, shared_ring(shape) as ring:
+            worker.ask(self._asking(what, shape=list(shape), slots=ring.slots, **how), data, fd=ring.fd)
+            emptied = 0
+            while True:
+                header, payload = worker.answer()
+                with worker.believed():
+                    if "done" in header:
+                        self._learn(header)
+                        return
+                    image = ring.take(whole(header["slot"], 0, ring.slots - 1)) if "slot" in header else None
+                    found = read(header, payload, image)
+                emptied += image is not None
+                if 2 * emptied >= ring.slots:
+                    worker.send({"free": emptied}, stall_s=limits().stall_s)
+                    emptied = 0
+                try:
+                    yield found
+                except GeneratorExit:
+                    with suppress(WorkerFault):
+                        worker.leave_off()
+                    raise
+
+    # Talking to the decoder
+
+    def _asking(self, what: str, **how: Any) -> dict[str, Any]:
         try:
-            for raw in self._jump(indices, timeline):
-                frame = _finish(raw, convert)
-                while done < len(indices) and indices[done] == raw.index:
-                    yield frame
-                    done += 1
-        except _Mismatch:
-            yield from self._select_in_order(indices[done:], timeline, convert)
+            place = os.getcwd()
+        except OSError:  # it is gone: then only absolute paths lead anywhere
+            place = None
+        return {"op": what, "cwd": place, "limits": asdict(limits()), **self._request, **how}
 
-    def _jump(self, targets: Sequence[int], timeline: Timeline) -> Iterator[RawFrame]:
-        """The target frames by way of the keyframe index. Raises _Mismatch when it does not hold."""
-        scan = self._packet_scan()
-        if not scan.safe or len(scan.pts) != len(timeline):
-            raise _Mismatch
-        with open_container(self.path) as container:
-            stream = pick_stream(container, self.path, self._threads)
-            counts = DecodeCounts()
-            decoded = decode_frames(container, stream, counts)
-            position = 0  # the index that comes next
-            for target, _ in groupby(targets):
-                key = scan.keys[bisect_right(scan.keys, target) - 1]
-                if key - position >= SEEK_GAIN:
-                    decoded.close()
-                    try:
-                        container.seek(scan.pts[key], stream=stream)
-                    except av.FFmpegError:
-                        raise _Mismatch from None
-                    decoded = decode_frames(container, stream, counts)
-                    position = key
-                for picture, damaged in decoded:
-                    if picture.pts is None:
-                        raise _Mismatch
-                    if picture.pts < scan.pts[position]:
-                        continue  # from before the keyframe: a jump lands early, or leading pictures
-                    if picture.pts != scan.pts[position] or damaged:
-                        raise _Mismatch
-                    position += 1
-                    if position > target:
-                        yield RawFrame(target, timeline.times[target], picture.pts, picture, False)
-                        break
-                else:
-                    raise _Mismatch
-            self._report_sizes(counts)
+    def _open(self) -> tuple[VideoInfo, tuple[int, int]]:
+        try:
+            return self._opened(anew=False)
+        except UsedDecoderCrashed:
+            # An earlier file may have left it damaged: what a fresh one says counts.
+            return self._opened(anew=True)
 
-    def _select_in_order(
-        self, targets: Sequence[int], timeline: Timeline, convert: Converter
-    ) -> Iterator[Frame]:
-        """The target frames by decoding everything; by time where the timeline was not counted."""
-        done = 0
-        held: RawFrame | None = None
-        for raw in self.walk():
-            if held is not None:
-                until = raw.index if timeline.exact else bisect_left(timeline.times, _clock(raw, timeline))
-                stop = bisect_left(targets, until, lo=done)
-                yield from self._stand_in(held, targets[done:stop], timeline, convert)
-                done = stop
-                if done == len(targets):
-                    return
-            held = raw
-        if held is not None:
-            yield from self._stand_in(held, targets[done:], timeline, convert)
+    def _opened(self, *, anew: bool) -> tuple[VideoInfo, tuple[int, int]]:
+        with decoder(self.path, anew=anew) as worker:
+            worker.ask(self._asking("open"))
+            header, _ = worker.answer()
+            with worker.believed():
+                self._learn(header)
+                most = limits().pixels
+                width, height = (whole(side, 1, most) for side in header["output_size"])
+                if width * height > most:
+                    raise ValueError("a size over the limit")
+                return to_info(header["info"], os.fspath(self.path), most), (width, height)
 
-    def _stand_in(
-        self, held: RawFrame, targets: Sequence[int], timeline: Timeline, convert: Converter
-    ) -> Iterator[Frame]:
-        """`held` for each target; damaged where it is not the very frame."""
-        if not targets:
-            return
-        image = convert(held.picture)
-        for target in targets:
-            same = held.index == target if timeline.exact else held.pts == timeline.pts[target]
-            yield Frame(target, timeline.times[target], held.pts, image, held.damaged or not same)
-
-    # Reports
-
-    def converter(self) -> Converter:
-        """From the pictures of `walk` to arrays as the other methods give them."""
-        return Converter(self.output_size, self._color, self.info.orientation)
-
-    def _warn(self, code: str, message: str, numbers: dict[str, int | float | str]) -> None:
-        self._warnings[code] = Warning_(code, message, numbers)
-
-    def _report_index_times(self) -> None:
-        rate = self.info.rate
-        text = f"times are missing or do not rise: frame number / {rate} is used instead"
-        self._warn("times_from_index", text, {"fps": float(rate)})
-
-    def _report_sizes(self, counts: DecodeCounts) -> None:
-        if len(counts.sizes) > 1:
-            first, other = list(counts.sizes)[:2]
-            text = f"changes from {first[0]}x{first[1]} to {other[0]}x{other[1]}: resized to the first size"
-            self._warn("resolution_changed", text, {"width": other[0], "height": other[1]})
-
-    def _report_pass(self, counts: DecodeCounts) -> None:
-        """Warn of what a pass met, whether it reached the end or not."""
-        self._report_sizes(counts)
-        if not counts.damaged and not counts.errors:
-            return
-        text = f"damaged: {counts.damaged} of {counts.frames} frames; unreadable packets: {counts.errors}"
-        self._warn(
-            "damaged_frames",
-            text,
-            {"damaged": counts.damaged, "unreadable_packets": counts.errors, "decoded": counts.frames},
-        )
-
-    def _report_end(self, counts: DecodeCounts, end_s: Fraction) -> None:
-        """Compare a pass that reached the end with what the header declares."""
-        declared = self.info.declared_frames
-        declared_s = self.info.declared_duration_s
-        if declared is not None:
-            if counts.frames != declared - counts.discarded:
-                short = "damaged_frames" in self._warnings or "truncated_file" in self._warnings
-                text = (
-                    f"{'ends early: ' if short else ''}{counts.frames} of {declared} declared frames decode"
-                )
-                self._warn("frame_count", text, {"decoded": counts.frames, "declared": declared})
-        elif declared_s is not None and float(end_s) + END_TOLERANCE_S < declared_s - self.info.start_s:
-            text = f"ends early: {seconds(end_s)} s decode where the header declares {seconds(declared_s)} s"
-            self._warn("ends_early", text, {"decoded_s": seconds(end_s), "declared_s": seconds(declared_s)})
+    def _learn(self, header: dict[str, Any]) -> None:
+        """Warnings, or the fault, at the end of an answer."""
+        if "bug" in header:
+            raise RuntimeError(text(header["bug"]))
+        self._warnings |= {warning.code: warning for warning in to_warnings(header["warnings"])}
+        if "error" in header:
+            code, message = header["error"]
+            raise InputError(text(code), text(message))
 
 
-def _clock(raw: RawFrame, timeline: Timeline) -> Fraction:
-    """A frame's time counted from the timeline's first frame, which may itself be lost."""
-    if raw.pts is None:
-        return raw.time_s
-    return (raw.pts - (timeline.pts[0] or 0)) * timeline.times.unit
+def _pts(value: Any) -> int | None:
+    return None if value == NO_PTS else whole(value)
 
 
-def _finish(raw: RawFrame, convert: Converter) -> Frame:
-    return Frame(raw.index, raw.time_s, raw.pts, convert(raw.picture), raw.damaged)
-
-
-def _repeat(held: RawFrame, start: int, stop: int, convert: Converter) -> Iterator[tuple[int, Frame]]:
-    """(k, frame) for k in start .. stop-1; converts only if there is any."""
-    if start < stop:
-        frame = _finish(held, convert)
-        for k in range(start, stop):
-            yield k, frame
+def probe(path: str | os.PathLike[str]) -> VideoInfo:
+    """What a file says about itself, checked against its first frame. Raises as FrameSource does."""
+    return FrameSource(path).info

@@ -20,15 +20,17 @@ import av
 from vpipe.errors import InputError, Warning_
 from vpipe.media.convert import Converter, orientation_of
 from vpipe.media.decode import DecodeCounts, decode_frames
-from vpipe.media.opening import DECODER_OPTIONS, PLAYLISTS, declared_size, is_bmff, pick_stream, refuse_size
+from vpipe.media.frame import WalkedFrame
+from vpipe.media.opening import PLAYLISTS, declared_size, decoder_options, is_bmff, pick_stream, refuse_size
 from vpipe.media.probe import VideoInfo
-from vpipe.media.source import LARGE_FRAME_PX, RawFrame
+from vpipe.media.reading import LARGE_FRAME_PX, RawFrame
+from vpipe.media.walking import walked
 
 NAME = "stdin"
 HEAD_BYTES = 4096
 BLOCK_BYTES = 65536
 WAIT_S = 0.2  # between looks at whether the reading is to stop
-OPTIONS = {**DECODER_OPTIONS, "protocol_whitelist": ""}  # nothing in a stream opens anything else
+OPTIONS = {"protocol_whitelist": ""}  # nothing in a stream opens anything else
 
 
 class Pipe:
@@ -68,9 +70,9 @@ class Pipe:
 class StreamSource:
     """Frames of a video on a file descriptor, in order and once: the same frames and times as FrameSource's.
 
-    size: (width, height) of what `converter` gives, px. threads: of the decoder. stall_s: after so many
+    size: (width, height) of what `walk` gives, px. threads: of the decoder. stall_s: after so many
     seconds without data the stream is taken to be over. `warnings` grows as decoding reports. Raises
-    InputError: empty_stream, not_a_video, no_video_stream, too_many_pixels, no_decodable_frame.
+    InputError: empty_stream, not_a_video, no_video_stream, too_large, no_frames.
     """
 
     def __init__(
@@ -88,7 +90,7 @@ class StreamSource:
         self._decoded = decode_frames(self._container, stream, self._counts)
         first = next(self._decoded, None)
         if first is None:
-            raise InputError("no_decodable_frame", f"{NAME}: no decodable frame before the stream ended")
+            raise InputError("no_frames", f"{NAME}: no decodable frame before the stream ended")
         self._first: tuple[av.VideoFrame, bool] | None = first
         picture = first[0]
         refuse_size(NAME, picture.width, picture.height)
@@ -124,17 +126,17 @@ class StreamSource:
             found["stalled"] = Warning_("stalled", text)
         counts = self._counts
         if counts.damaged or counts.errors:
-            text = f"damaged: {counts.damaged} of {counts.frames} frames; unreadable packets: {counts.errors}"
+            text = f"corrupt: {counts.damaged} of {counts.frames} frames; unreadable packets: {counts.errors}"
             numbers = {"damaged": counts.damaged, "unreadable_packets": counts.errors}
-            found["damaged_frames"] = Warning_("damaged_frames", text, {**numbers, "decoded": counts.frames})
+            found["corrupt_frames"] = Warning_("corrupt_frames", text, {**numbers, "decoded": counts.frames})
         return list(found.values())
 
-    def converter(self) -> Converter:
-        """From the pictures of `walk` to upright uint8 RGB arrays."""
-        return Converter(self.output_size, "rgb", self.info.orientation)
+    def walk(self, fps: Fraction | None = None) -> Iterator[WalkedFrame]:
+        """Every frame, once, as `FrameSource.walk` gives them."""
+        convert = Converter(self.output_size, "rgb", self.info.orientation)
+        return walked(self._raw(), convert, self.info.time_base, fps)
 
-    def walk(self) -> Iterator[RawFrame]:
-        """Every frame, once."""
+    def _raw(self) -> Iterator[RawFrame]:
         unit, index, origin, time_s = self.info.time_base, 0, None, Fraction(0)
         while (found := self._first or next(self._decoded, None)) is not None:
             self._first = None
@@ -143,12 +145,12 @@ class StreamSource:
                 origin = picture.pts if origin is None else origin
                 if index and (picture.pts - origin) * unit <= time_s:
                     text = "times are missing or do not rise: such frames keep the time before"
-                    self._warnings["times_repeat"] = Warning_("times_repeat", text)
+                    self._warnings["timestamps_repaired"] = Warning_("timestamps_repaired", text)
                 time_s = max(time_s, (picture.pts - origin) * unit)
             elif origin is None:
                 time_s = index / self.info.rate
                 text = f"times are missing: frame number / {self.info.rate} is used instead"
-                self._warnings["times_from_index"] = Warning_("times_from_index", text)
+                self._warnings["timestamps_repaired"] = Warning_("timestamps_repaired", text)
             yield RawFrame(index, time_s, picture.pts, picture, damaged)
             index += 1
 
@@ -167,11 +169,11 @@ class StreamSource:
         late_index = is_bmff(head) and _index_is_late(head)
         handle: Any = _kept(self._pipe) if late_index else self._pipe
         try:
-            return av.open(handle, "r", options=dict(OPTIONS), metadata_errors="replace")
+            return av.open(handle, "r", options=OPTIONS | decoder_options(), metadata_errors="replace")
         except (av.FFmpegError, ValueError) as error:
             if late_index:
                 raise InputError(
-                    "incomplete_file",
+                    "incomplete",
                     f"{NAME}: the stream ended before the index (moov) that its MP4 has at the end: send "
                     "all of it, or write it with the index in front (-movflags +faststart)",
                 ) from error

@@ -12,7 +12,7 @@ from math import ceil, floor
 from typing import overload
 
 from vpipe.media.decode import DecodeCounts, decode_frames, read_packets
-from vpipe.media.opening import open_container, pick_stream
+from vpipe.media.opening import open_container, pick_stream, refuse_count
 from vpipe.media.probe import VideoInfo
 
 # Containers and codecs in which one packet is one shown frame with a PTS of its own.
@@ -20,6 +20,8 @@ INDEXED_CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 INDEXED_CODECS = ("h264", "hevc", "vp9", "av1", "mjpeg", "ffv1", "prores", "dnxhd")
 # Short videos are decoded for their timeline all the same, about 0.2 s: only decoding shows lost frames.
 EXACT_BUDGET_PX = 64_000_000
+# A longer stop between two frames is taken for a broken clock: holding the frame would make endless work.
+MAX_HOLD_S = 3600
 
 
 class Times(Sequence[Fraction]):
@@ -65,7 +67,8 @@ class Timeline:
     times: seconds from the first frame, non-decreasing. pts: as stored, None where missing.
     exact: counted by decoding; False: taken from the packets, so that damage may still take frames away.
     last_duration_s: how long the last frame stays, seconds.
-    from_index: times are index / rate, because PTS are missing or do not rise.
+    from_index: times are index / rate, because PTS are missing, do not rise or leap.
+    held: frames whose PTS is missing or steps back, which keep the time of the one before.
     """
 
     times: Times
@@ -73,6 +76,7 @@ class Timeline:
     exact: bool
     last_duration_s: Fraction
     from_index: bool = False
+    held: int = 0
 
     def __len__(self) -> int:
         return len(self.times)
@@ -140,6 +144,7 @@ def scan_packets(path: str | os.PathLike[str], info: VideoInfo) -> PacketScan:
             if packet.size == 0:
                 safe = safe and packet.pts is None  # the flush at the end has none
                 continue
+            refuse_count(path, counts.packets)
             if packet.pts is None or packet.is_corrupt or packet.is_discard:
                 safe = False
                 continue
@@ -151,6 +156,7 @@ def scan_packets(path: str | os.PathLike[str], info: VideoInfo) -> PacketScan:
     pts.sort()
     rising = all(a < b for a, b in pairwise(pts))
     safe = safe and rising and bool(pts) and pts[0] >= 0 and bool(keys) and min(keys) == pts[0]
+    safe = safe and not _leaps(pts, info.time_base)
     safe = safe and counts.errors == 0
     positions = {value: index for index, value in enumerate(pts)} if safe else {}
     return PacketScan(
@@ -183,6 +189,7 @@ def timeline_by_decoding(
         stream = pick_stream(container, path, threads)
         for frame, _ in decode_frames(container, stream, counts):
             pts.append(frame.pts)
+            refuse_count(path, counts.frames)
             last_duration = (frame.duration or 0) * info.time_base
     return timeline_from_frames(pts, last_duration, info, trusted=trusted)
 
@@ -194,10 +201,14 @@ def timeline_from_frames(
     known = [value for value in pts if value is not None]
     if trusted and known:
         ticks = array("q", known[:1])
+        held = 0
         for value in pts[1:]:
+            held += value is None or value < ticks[-1]
             ticks.append(ticks[-1] if value is None else max(ticks[-1], value))
         times = Times(ticks, info.time_base)
-    elif len(known) == len(pts) and all(a < b for a, b in pairwise(known)):
+        return Timeline(times, pts, True, _last_duration(times, last_duration_s, info), held=held)
+    rises = len(known) == len(pts) and all(a < b for a, b in pairwise(known))
+    if rises and not _leaps(known, info.time_base):
         times = Times(array("q", known), info.time_base)
     else:
         times = Times(range(len(pts)), 1 / info.rate)
@@ -205,9 +216,15 @@ def timeline_from_frames(
     return Timeline(times, pts, True, _last_duration(times, last_duration_s, info))
 
 
+def _leaps(pts: Sequence[int], time_base: Fraction) -> bool:
+    """Whether ascending PTS jump further than any frame is shown."""
+    most = MAX_HOLD_S / time_base
+    return any(b - a > most for a, b in pairwise(pts))
+
+
 def _last_duration(times: Times, stored: Fraction, info: VideoInfo) -> Fraction:
     """How long the last frame stays: as stored, else as long as the one before it, else 1 / rate."""
-    if stored > 0:
+    if 0 < stored <= MAX_HOLD_S:
         return stored
     if len(times) > 1 and times[-1] > times[-2]:
         return times[-1] - times[-2]

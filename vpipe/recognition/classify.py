@@ -66,7 +66,7 @@ def classify(
     `clips` None: DEFAULT_CLIPS, or what the reference of an imported model takes. An `explanation` remembers
     what the streams looked at.
 
-    `progress` hears about flow pairs. Raises InputError as FrameSource does, and `no_motion` for one frame.
+    `progress` hears about flow pairs. Raises InputError as FrameSource does, and `single_image`.
     """
     reading = FrameSource(path)
     reading.require_motion()

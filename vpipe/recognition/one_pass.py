@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from math import floor
 from typing import Protocol
 
 import numpy as np
@@ -26,10 +25,8 @@ import numpy as np
 from vpipe import threads
 from vpipe.errors import InputError, Warning_
 from vpipe.media import VideoInfo
-from vpipe.media.convert import Converter
-from vpipe.media.shots import Cut, ShotDetector, small_picture
-from vpipe.media.source import RawFrame
-from vpipe.media.timeline import first_tick
+from vpipe.media.frame import WalkedFrame
+from vpipe.media.shots import Cut, ShotDetector
 from vpipe.recognition.ahead import ahead, in_parallel
 from vpipe.recognition.clips import Progress
 from vpipe.recognition.grid import SnippetGrid
@@ -47,8 +44,7 @@ class Decoded(Protocol):
 
     @property
     def warnings(self) -> list[Warning_]: ...
-    def walk(self) -> Iterator[RawFrame]: ...
-    def converter(self) -> Converter: ...
+    def walk(self, fps: Fraction | None) -> Iterator[WalkedFrame]: ...
 
 
 @dataclass(frozen=True)
@@ -83,7 +79,7 @@ class OnePass:
         self._batch_size, self._jobs, self._progress = batch_size, jobs, progress
 
     def parts(self) -> Generator[ScorePart, None, None]:
-        """Scores in order of time. Raises InputError as the source does, and no_motion for a single frame."""
+        """Scores in order of time. Raises InputError as the source does, and single_image for one frame."""
         stop = getattr(self._source, "stop", None)
         batches = ahead(self._batches(), BATCHES_AHEAD * self._jobs, stop)
         try:
@@ -102,7 +98,7 @@ class OnePass:
         return self._ready.run(tensor.unfold(0, self._grid.window, self._grid.stride).movedim(-1, 1))
 
     def _batches(self) -> Generator[_Batch, None, None]:
-        shots, ring = ShotDetector(), _Ring(self._grid, self._source.converter())
+        shots, ring = ShotDetector(), _Ring(self._grid)
         times_s: list[float] = []  # of the frames since the last batch, and the cuts
         cuts: list[Cut] = []
 
@@ -121,36 +117,31 @@ class OnePass:
             cuts.clear()
             return _Batch(inputs, part)
 
-        held: RawFrame | None = None
-        for raw in self._source.walk():
-            if held is not None:
-                for _ in ring.show(held, before_s=raw.time_s):
-                    if ring.snippets >= self._batch_size:
-                        yield batch(shots.decided_s)
-            held = raw
-            times_s.append(float(raw.time_s))
-            cuts += shots.add(small_picture(raw.picture), times_s[-1])
+        last: WalkedFrame | None = None
+        for last in self._source.walk(self._grid.fps):
+            times_s.append(float(last.time_s))
+            cuts += shots.add(last.small, times_s[-1])
             self.frames += 1
+            for _ in ring.show(last):
+                if ring.snippets >= self._batch_size:
+                    yield batch(shots.decided_s)
             if self._progress is not None and self.frames % FRAMES_A_STEP == 0:
                 self._progress(self.frames, max(self.frames, self._source.info.declared_frames or 0))
-        if self.frames < 2 or held is None:
+        if self.frames < 2 or last is None:
             raise InputError(
-                "no_motion", f"{self._source.info.path}: 1 frame: no motion to see; give a longer video"
+                "single_image", f"{self._source.info.path}: 1 frame: no motion to see; give a longer video"
             )
-        for _ in ring.show(held):
-            if ring.snippets >= self._batch_size:
-                yield batch(shots.decided_s)
         cuts += shots.close()
         ring.close()
-        self.duration_s = float(held.time_s + self._lasts(held, times_s))
+        self.duration_s = float(last.time_s + self._lasts(last, times_s))
         yield batch(np.inf, self.duration_s)
 
-    def _lasts(self, last: RawFrame, times_s: list[float]) -> Fraction:
+    def _lasts(self, last: WalkedFrame, times_s: list[float]) -> Fraction:
         """How long the last frame stays: as stored, else as long as the one before it, else 1 / rate."""
-        stored = (last.picture.duration or 0) * self._source.info.time_base
-        from_index = any(warning.code == "times_from_index" for warning in self._source.warnings)
-        if stored > 0 and not from_index:
-            return stored
+        repairs = [w for w in self._source.warnings if w.code == "timestamps_repaired"]
+        from_index = any("fps" in repair.numbers for repair in repairs)
+        if last.lasts_s > 0 and not from_index:
+            return last.lasts_s
         if len(times_s) > 1 and times_s[-1] > times_s[-2] and not from_index:
             return Fraction(times_s[-1] - times_s[-2])
         return 1 / self._source.info.rate
@@ -159,34 +150,27 @@ class OnePass:
 class _Ring:
     """The frames on the grid as pictures, each converted once, from the first that a snippet still needs."""
 
-    def __init__(self, grid: SnippetGrid, convert: Converter) -> None:
+    def __init__(self, grid: SnippetGrid) -> None:
         assert grid.fps is not None
-        self._grid, self._fps, self._convert = grid, grid.fps, convert
+        self._grid, self._fps = grid, grid.fps
         self._pictures: list[np.ndarray] = []
         self._seen_s: list[float] = []  # when what a picture shows was seen
-        self._tick = 0  # the next
         self._skip = 0  # ticks between snippets, which none needs
         self._whole = False  # a snippet has been taken
-        self._last: tuple[int, np.ndarray] | None = None  # frame, picture
 
     @property
     def snippets(self) -> int:
         """How many are complete."""
         return max(0, (len(self._pictures) - self._grid.window) // self._grid.stride + 1)
 
-    def show(self, frame: RawFrame, before_s: Fraction | None = None) -> Iterator[int]:
-        """The ticks at which `frame` is the one shown, as it takes its place for each of them.
-
-        That is until the next frame comes, `before_s`, or None: the last frame is shown at its own time.
-        """
-        stop = floor(frame.time_s * self._fps) + 1 if before_s is None else first_tick(before_s, self._fps)
-        while self._tick < stop:
+    def show(self, frame: WalkedFrame) -> Iterator[int]:
+        """The ticks at which `frame` is the one shown, as it takes its place for each of them."""
+        for tick in frame.ticks:
             if self._skip:
                 self._skip -= 1
             else:
-                self._add(frame)
-            self._tick += 1
-            yield self._tick - 1
+                self._add(frame, tick)
+            yield tick
 
     def take(self) -> tuple[np.ndarray, np.ndarray]:
         """Inputs (n, H, W, 3) of the complete snippets and their centres (snippets,); they leave the ring."""
@@ -207,11 +191,10 @@ class _Ring:
             self._pictures.append(self._pictures[-1])
             self._seen_s.append(self._seen_s[-1] + float(1 / self._fps))
 
-    def _add(self, frame: RawFrame) -> None:
-        if self._last is None or self._last[0] != frame.index:
-            self._last = frame.index, self._convert(frame.picture)
-        self._pictures.append(self._last[1])
+    def _add(self, frame: WalkedFrame, tick: int) -> None:
+        assert frame.image is not None  # it has a tick
+        self._pictures.append(frame.image)
         # What is shown was seen a little before, at rates below the grid's as much as a step; where a picture
         # stands for long, it still shows how things are.
-        tick_s = float(self._tick / self._fps)
+        tick_s = float(tick / self._fps)
         self._seen_s.append(max(float(frame.time_s), tick_s - float(1 / self._fps)))

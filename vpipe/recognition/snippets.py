@@ -11,7 +11,7 @@ import numpy as np
 
 from vpipe.errors import Warning_
 from vpipe.media import FrameSource, Timeline, VideoInfo
-from vpipe.media.shots import Cut, ShotDetector, small_picture
+from vpipe.media.shots import Cut, ShotDetector
 from vpipe.recognition.classify import short_video
 from vpipe.recognition.clips import FlowUse, Progress, ensure_flow, open_flow
 from vpipe.recognition.grid import SnippetGrid, snippet_grid
@@ -49,7 +49,7 @@ def scan(
     """Score every snippet of a video; `grid` None takes what suits the model.
 
     A flow stream reads the cache, which is filled first; `progress` hears (done, total) of its pairs, or of
-    the frames. Raises InputError as FrameSource does and `no_motion`; UsageError `streams_differ`.
+    the frames. Raises InputError as FrameSource does and `single_image`; UsageError `streams_differ`.
     """
     grid = grid or snippet_grid(recognizer)
     found = _Found(FrameSource(path))
@@ -162,7 +162,7 @@ def _scan_grid(
 def find_cuts(source: FrameSource) -> list[Cut]:
     """The cuts of a video, by a pass of its own."""
     shots = ShotDetector()
-    cuts = [cut for raw in source.walk() for cut in shots.add(small_picture(raw.picture), float(raw.time_s))]
+    cuts = [cut for seen in source.walk() for cut in shots.add(seen.small, float(seen.time_s))]
     return cuts + shots.close()
 
 

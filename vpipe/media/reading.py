@@ -1,0 +1,391 @@
+"""FrameReader: every way to read frames, all of which agree on which frame is which and when it is shown.
+
+It decodes in this process. `FrameSource` is the same by way of a worker process.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import groupby, pairwise
+from math import floor
+
+import av
+
+from vpipe.errors import InputError, Warning_
+from vpipe.media.convert import Color, Converter, scaled_size
+from vpipe.media.decode import DecodeCounts, decode_frames
+from vpipe.media.frame import Frame
+from vpipe.media.opening import display_name, open_container, pick_stream, refuse_count, refuse_size
+from vpipe.media.probe import VideoInfo, read_info
+from vpipe.media.timeline import (
+    EXACT_BUDGET_PX,
+    PacketScan,
+    Timeline,
+    first_tick,
+    scan_packets,
+    timeline_by_decoding,
+    timeline_from_frames,
+    timeline_from_packets,
+)
+from vpipe.timeline import seconds
+
+SEEK_GAIN = 8  # frames that a jump to a keyframe must save
+LARGE_FRAME_PX = 1280 * 720  # from here on, frame threads pay; below, one thread costs the least CPU
+END_TOLERANCE_S = 0.5  # headers round, and sound may be a little longer
+
+
+@dataclass(frozen=True)
+class RawFrame:
+    """A frame before conversion, as `walk` gives it; `picture` is the decoder's."""
+
+    index: int
+    time_s: Fraction
+    pts: int | None
+    picture: av.VideoFrame
+    damaged: bool
+
+
+class _Mismatch(Exception):
+    """Sparse access met something else than the index promised."""
+
+
+class FrameReader:
+    """Frames of one video file, upright, scaled in the decoder's own scaler.
+
+    short_side_px: scale so that the shorter side has this many pixels. size: (width, height) to stretch to.
+    color: "rgb" or "gray". threads: of the decoder, at most; small frames are always decoded by one.
+
+    Frames are numbered as decoded, and a frame's time is its PTS minus the first PTS; index / rate only where
+    PTS are missing, do not rise or leap, with the warning `timestamps_repaired`. Every method opens the file
+    anew, so any number of iterators may live side by side. `warnings` grows as decoding reports.
+
+    Raises InputError as `read_info` does, and too_large for an absurd output size or number of frames;
+    MemoryError.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        short_side_px: int | None = None,
+        size: tuple[int, int] | None = None,
+        color: Color = "rgb",
+        threads: int = 1,
+    ) -> None:
+        if short_side_px is not None and size is not None:
+            raise ValueError("give short_side_px or size, not both")
+        self.path = path
+        self.info: VideoInfo = read_info(path)
+        self.output_size = (self.info.width, self.info.height)
+        if short_side_px is not None:
+            self.output_size = scaled_size(*self.output_size, short_side_px)
+        elif size is not None:
+            self.output_size = size
+        refuse_size(path, *self.output_size)
+        self._color: Color = color
+        large = self.info.width * self.info.height >= LARGE_FRAME_PX
+        self._threads = threads if large else 1
+        self._scan: PacketScan | None = None
+        self._timeline: Timeline | None = None
+        self._warnings: dict[str, Warning_] = {warning.code: warning for warning in self.info.warnings}
+
+    @property
+    def warnings(self) -> list[Warning_]:
+        """What is known by now that a user should know."""
+        return list(self._warnings.values())
+
+    # Times
+
+    def timeline(self, *, exact: bool = False) -> Timeline:
+        """Times of all frames. Reads all packets; decodes everything where packets cannot be trusted, where
+        the video is so short that counting what really decodes costs nothing, or where `exact` asks for it.
+        """
+        if exact and (self._timeline is None or not self._timeline.exact):
+            self._timeline = self._decoded_timeline()
+        if self._timeline is None:
+            scan = self._packet_scan()
+            pixels = len(scan.pts) * self.info.width * self.info.height
+            if scan.safe and pixels > EXACT_BUDGET_PX:
+                self._timeline = timeline_from_packets(scan, self.info)
+                self._report_times(self._timeline)
+            else:
+                self._timeline = self._decoded_timeline()
+        return self._timeline
+
+    def _packet_scan(self) -> PacketScan:
+        if self._scan is None:
+            self._scan = scan_packets(self.path, self.info)
+        return self._scan
+
+    def _decoded_timeline(self) -> Timeline:
+        counts = DecodeCounts()
+        timeline = timeline_by_decoding(
+            self.path, self.info, trusted=self._packet_scan().safe, threads=self._threads, counts=counts
+        )
+        if not len(timeline):
+            raise InputError("no_frames", f"{display_name(self.path)}: no decodable frame")
+        self._report_pass(counts)
+        self._report_end(counts, timeline.duration_s)
+        self._report_times(timeline)
+        return timeline
+
+    # Frames in order
+
+    def frames(
+        self, start_s: Fraction | None = None, end_s: Fraction | None = None, *, every: int = 1
+    ) -> Iterator[Frame]:
+        """Every frame with start_s <= time < end_s, in order; with `every`, those whose index is a multiple
+        of it, converting no other."""
+        if start_s is not None and start_s > 0:
+            times = self.timeline().times
+            stop = len(times) if end_s is None else bisect_left(times, end_s)
+            first = -(-bisect_left(times, start_s) // every) * every
+            yield from self.select(range(first, stop, every))
+            return
+        convert = self.converter()
+        for raw in self.walk():
+            if end_s is not None and raw.time_s >= end_s:
+                return
+            if raw.index % every == 0:
+                yield _finish(raw, convert)
+
+    def resample(
+        self, fps: Fraction, start_s: Fraction | None = None, end_s: Fraction | None = None
+    ) -> Iterator[tuple[int, Frame]]:
+        """(k, frame shown at k / fps) for start_s <= k / fps < end_s, decoding once and in order.
+
+        The same frames as `grid`: the last one whose time is <= k / fps. Memory stays flat. One Frame may
+        come for several k.
+        """
+        k = 0 if start_s is None else max(0, first_tick(start_s, fps))
+        stop = None if end_s is None else first_tick(end_s, fps)
+        if k > 0:
+            refuse_count(self.path, floor(self.timeline().times[-1] * fps))
+            ticks = self.timeline().grid(fps)[k:stop]
+            yield from enumerate(self.select(ticks), start=k)
+            return
+        convert = self.converter()
+        held: RawFrame | None = None
+        for raw in self.walk():
+            if held is not None:
+                until = first_tick(raw.time_s, fps)
+                refuse_count(self.path, until)
+                yield from _repeat(held, k, until if stop is None else min(until, stop), convert)
+                k = max(k, until)
+            if stop is not None and k >= stop:
+                return
+            held = raw
+        if held is not None:
+            until = floor(held.time_s * fps) + 1
+            yield from _repeat(held, k, until if stop is None else min(until, stop), convert)
+
+    def walk(self) -> Iterator[RawFrame]:
+        """Every frame in order, not converted, with times that agree with `timeline`; at the end, the
+        timeline is known if it was not before."""
+        if self._timeline is None and not self._packet_scan().safe:
+            self._timeline = self._decoded_timeline()  # only a look at all PTS tells which times hold
+        from_index = self._timeline is not None and self._timeline.from_index
+        unit = self.info.time_base
+        counts = DecodeCounts()
+        index, origin, time_s = 0, None, Fraction(0)
+        seen: list[int | None] | None = [] if self._timeline is None else None
+        last_duration = Fraction(0)
+        try:
+            with open_container(self.path) as container:
+                stream = pick_stream(container, self.path, self._threads)
+                for picture, damaged in decode_frames(container, stream, counts):
+                    if from_index:
+                        time_s = index / self.info.rate
+                    elif picture.pts is not None:
+                        origin = picture.pts if origin is None else origin
+                        time_s = max(time_s, (picture.pts - origin) * unit)
+                    if seen is not None:
+                        seen.append(picture.pts)
+                        last_duration = (picture.duration or 0) * unit
+                    yield RawFrame(index, time_s, picture.pts, picture, damaged)
+                    index += 1
+                    refuse_count(self.path, index)
+        finally:
+            self._report_pass(counts)
+        if seen and self._timeline is None:
+            self._timeline = timeline_from_frames(seen, last_duration, self.info, trusted=True)
+            self._report_times(self._timeline)
+        self._report_end(counts, time_s + 1 / self.info.rate)
+
+    # Chosen frames
+
+    def select(self, indices: Sequence[int]) -> Iterator[Frame]:
+        """One frame for each of the ascending `indices` of `timeline`, converting only those.
+
+        Jumps to keyframes where that is safe and saves work, and checks every PTS on the way; at the first
+        disagreement it goes back to decoding in order. Where frames are lost to damage that the timeline did
+        not know of, the frame shown at that time takes the place, marked damaged.
+
+        Raises ValueError for indices that do not ascend or are out of range.
+        """
+        timeline = self.timeline()
+        if not indices:
+            return
+        if any(b < a for a, b in pairwise(indices)):
+            raise ValueError("indices must ascend")
+        if indices[0] < 0 or indices[-1] >= len(timeline):
+            raise ValueError(f"indices must be in 0..{len(timeline) - 1}")
+        convert = self.converter()
+        done = 0
+        try:
+            for raw in self._jump(indices, timeline):
+                frame = _finish(raw, convert)
+                while done < len(indices) and indices[done] == raw.index:
+                    yield frame
+                    done += 1
+        except _Mismatch:
+            yield from self._select_in_order(indices[done:], timeline, convert)
+
+    def _jump(self, targets: Sequence[int], timeline: Timeline) -> Iterator[RawFrame]:
+        """The target frames by way of the keyframe index. Raises _Mismatch when it does not hold."""
+        scan = self._packet_scan()
+        if not scan.safe or len(scan.pts) != len(timeline):
+            raise _Mismatch
+        with open_container(self.path) as container:
+            stream = pick_stream(container, self.path, self._threads)
+            counts = DecodeCounts()
+            decoded = decode_frames(container, stream, counts)
+            position = 0  # the index that comes next
+            for target, _ in groupby(targets):
+                key = scan.keys[bisect_right(scan.keys, target) - 1]
+                if key - position >= SEEK_GAIN:
+                    decoded.close()
+                    try:
+                        container.seek(scan.pts[key], stream=stream)
+                    except av.FFmpegError:
+                        raise _Mismatch from None
+                    decoded = decode_frames(container, stream, counts)
+                    position = key
+                for picture, damaged in decoded:
+                    if picture.pts is None:
+                        raise _Mismatch
+                    if picture.pts < scan.pts[position]:
+                        continue  # from before the keyframe: a jump lands early, or leading pictures
+                    if picture.pts != scan.pts[position] or damaged:
+                        raise _Mismatch
+                    position += 1
+                    if position > target:
+                        yield RawFrame(target, timeline.times[target], picture.pts, picture, False)
+                        break
+                else:
+                    raise _Mismatch
+            self._report_sizes(counts)
+
+    def _select_in_order(
+        self, targets: Sequence[int], timeline: Timeline, convert: Converter
+    ) -> Iterator[Frame]:
+        """The target frames by decoding everything; by time where the timeline was not counted."""
+        done = 0
+        held: RawFrame | None = None
+        for raw in self.walk():
+            if held is not None:
+                until = raw.index if timeline.exact else bisect_left(timeline.times, _clock(raw, timeline))
+                stop = bisect_left(targets, until, lo=done)
+                yield from self._stand_in(held, targets[done:stop], timeline, convert)
+                done = stop
+                if done == len(targets):
+                    return
+            held = raw
+        if held is not None:
+            yield from self._stand_in(held, targets[done:], timeline, convert)
+
+    def _stand_in(
+        self, held: RawFrame, targets: Sequence[int], timeline: Timeline, convert: Converter
+    ) -> Iterator[Frame]:
+        """`held` for each target; damaged where it is not the very frame."""
+        if not targets:
+            return
+        image = convert(held.picture)
+        for target in targets:
+            same = held.index == target if timeline.exact else held.pts == timeline.pts[target]
+            yield Frame(target, timeline.times[target], held.pts, image, held.damaged or not same)
+
+    # Reports
+
+    def converter(self) -> Converter:
+        """From the pictures of `walk` to arrays as the other methods give them."""
+        return Converter(self.output_size, self._color, self.info.orientation)
+
+    def _warn(self, code: str, message: str, numbers: dict[str, int | float | str]) -> None:
+        self._warnings[code] = Warning_(code, message, numbers)
+
+    def _report_times(self, timeline: Timeline) -> None:
+        rate = self.info.rate
+        if timeline.from_index:
+            text = f"times are missing, do not rise or leap: frame number / {rate} is used instead"
+            self._warn("timestamps_repaired", text, {"fps": float(rate)})
+        elif timeline.held:
+            text = f"the times of {timeline.held} frames are missing or step back: they keep the time before"
+            self._warn("timestamps_repaired", text, {"frames": timeline.held})
+        if timeline.variable_rate:
+            self._warn("vfr", "variable frame rate: times are taken from the PTS", {})
+
+    def _report_sizes(self, counts: DecodeCounts) -> None:
+        if len(counts.sizes) > 1:
+            first, other = list(counts.sizes)[:2]
+            text = f"changes from {first[0]}x{first[1]} to {other[0]}x{other[1]}: resized to the first size"
+            self._warn("size_changed", text, {"width": other[0], "height": other[1]})
+
+    def _report_pass(self, counts: DecodeCounts) -> None:
+        """Warn of what a pass met, whether it reached the end or not."""
+        self._report_sizes(counts)
+        if not counts.damaged and not counts.errors:
+            return
+        text = f"corrupt: {counts.damaged} of {counts.frames} frames; unreadable packets: {counts.errors}"
+        self._warn(
+            "corrupt_frames",
+            text,
+            {"damaged": counts.damaged, "unreadable_packets": counts.errors, "decoded": counts.frames},
+        )
+
+    def _report_end(self, counts: DecodeCounts, end_s: Fraction) -> None:
+        """Compare a pass that reached the end with what the header declares."""
+        declared, declared_s = self.info.declared_frames, self.info.declared_duration_s
+        cut = self._warnings.get("ends_early")
+        short = cut is not None or "corrupt_frames" in self._warnings
+        numbers: dict[str, int | float | str] = {"decoded": counts.frames}
+        if declared is not None:
+            declared = max(0, declared - counts.discarded)
+            if counts.frames == declared and cut is None:
+                return
+            text = f"{counts.frames} of {declared} declared frames decode"
+            if (short and counts.frames < declared) or cut is not None:
+                kept = {} if cut is None else cut.numbers
+                self._warn("ends_early", f"ends early: {text}", kept | numbers | {"declared": declared})
+            else:
+                self._warn("frame_count", text, numbers | {"declared": declared})
+        elif declared_s is not None and float(end_s) + END_TOLERANCE_S < declared_s - self.info.start_s:
+            text = f"ends early: {seconds(end_s)} s decode where the header declares {seconds(declared_s)} s"
+            about = round((declared_s - self.info.start_s) * self.info.rate)
+            numbers |= {"declared": about, "decoded_s": seconds(end_s), "declared_s": seconds(declared_s)}
+            self._warn("ends_early", text, ({} if cut is None else cut.numbers) | numbers)
+        elif cut is not None:
+            self._warn("ends_early", cut.message, cut.numbers | numbers)
+
+
+def _clock(raw: RawFrame, timeline: Timeline) -> Fraction:
+    """A frame's time counted from the timeline's first frame, which may itself be lost."""
+    if raw.pts is None:
+        return raw.time_s
+    return (raw.pts - (timeline.pts[0] or 0)) * timeline.times.unit
+
+
+def _finish(raw: RawFrame, convert: Converter) -> Frame:
+    return Frame(raw.index, raw.time_s, raw.pts, convert(raw.picture), raw.damaged)
+
+
+def _repeat(held: RawFrame, start: int, stop: int, convert: Converter) -> Iterator[tuple[int, Frame]]:
+    """(k, frame) for k in start .. stop-1; converts only if there is any."""
+    if start < stop:
+        frame = _finish(held, convert)
+        for k in range(start, stop):
+            yield k, frame

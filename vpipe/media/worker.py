@@ -1,0 +1,201 @@
+"""The decoder process: answers what `FrameSource` asks, with `FrameReader`, and may crash in its place.
+
+request                              answer
+open                                 info, output_size
+timeline                             the timeline, its arrays as payload
+frames | resample | select           one message a frame, the picture in the shared ring
+walk                                 the same for every frame, its small picture as payload, few in the ring
+
+While it decodes it says `tick` now and then, so that who waits can tell work from a hang. Each answer ends
+with `done` and the warnings so far; `error` [code, message] and `bug` (a traceback) end it as well.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from array import array
+from collections import OrderedDict
+from collections.abc import Generator
+from contextlib import closing
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vpipe.errors import InputError
+from vpipe.limits import Limits, limits, set_limits
+from vpipe.media import pulse
+from vpipe.media.frame import Frame
+from vpipe.media.opening import display_name, refuse_count
+from vpipe.media.reading import FrameReader
+from vpipe.media.ring import Ring
+from vpipe.media.wire import NO_PTS, from_fraction, from_info, from_timeline, from_warnings
+from vpipe.workers import Channel, address_space_bytes, restrict
+
+READERS_KEPT = 4  # whose timelines need not be made again
+TICK_S = 0.25
+RETIRE_AFTER = 1000  # files: what a native library leaks goes with the process
+
+
+_Message = tuple[dict[str, Any], bytes, NDArray[np.uint8] | None]
+
+
+class _Stopped(Exception):
+    """Nobody wants the rest."""
+
+
+def main(channel: Channel) -> None:
+    """Serve requests until the other end goes."""
+    first, _ = channel.receive()
+    restrict(int(first["memory_bytes"]))
+    decoder = _Decoder(channel)
+    pulse.listen(decoder.tick)
+    while True:
+        decoder.answer(*channel.receive())
+
+
+class _Decoder:
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._readers: OrderedDict[int, FrameReader] = OrderedDict()
+        self._opened = 0
+        self._free = 0  # slots of the ring
+        self._size_at_start = address_space_bytes()
+        self._ticked = time.monotonic()
+
+    def tick(self) -> None:
+        """With every packet: say that work goes on, and see whether it is still wanted."""
+        now = time.monotonic()
+        if now - self._ticked < TICK_S:
+            return
+        self._ticked = now
+        while self._channel.waiting():
+            self._hear()
+        self._channel.send({"tick": True})
+
+    def _hear(self) -> None:
+        """A word in the middle of a stream: slots are free again, or nobody wants the rest."""
+        request, _ = self._channel.receive()
+        if "stop" in request:
+            raise _Stopped
+        self._free += request["free"]
+
+    def answer(self, request: dict[str, Any], payload: bytes) -> None:
+        reader: FrameReader | None = None
+        said: dict[str, Any]
+        data = b""
+        if "stop" in request or "free" in request:
+            return  # of a stream that had ended by itself
+        ring = self._ring(request)
+        self._ticked = time.monotonic()
+        try:
+            set_limits(Limits(**request["limits"]))
+            if request["cwd"] is not None:
+                os.chdir(request["cwd"])
+            reader = self._reader(request)
+            said = {}
+            if request["op"] == "open":
+                said = {"info": from_info(reader.info), "output_size": list(reader.output_size)}
+            elif request["op"] == "timeline":
+                said, data = from_timeline(reader.timeline(exact=request["exact"]))
+            elif ring is not None:
+                self._stream(_messages(reader, request, payload), ring)
+        except _Stopped:
+            said = {}
+        except InputError as fault:
+            said = {"error": [fault.code, fault.message[:4000]]}
+        except MemoryError:
+            name, most = display_name(request["path"]), limits().memory_bytes
+            text = f"{name}: takes more than {most >> 20} MiB to decode: raise the limit with --max-memory"
+            said = {"error": ["too_large", text]}
+        except Exception:
+            said = {"bug": traceback.format_exc()[-4000:]}
+        finally:
+            if ring is not None:
+                ring.close()
+        warnings = [] if reader is None else from_warnings(reader.warnings)
+        self._channel.send({"done": True, "warnings": warnings, "retire": self._tired()} | said, data)
+
+    def _reader(self, request: dict[str, Any]) -> FrameReader:
+        """The reader of this source, made again where it is not here any more."""
+        number = request["source"]
+        if number not in self._readers:
+            size = request["size"]
+            self._readers[number] = FrameReader(
+                request["path"],
+                short_side_px=request["short_side_px"],
+                size=None if size is None else (size[0], size[1]),
+                color=request["color"],
+                threads=request["threads"],
+            )
+            self._opened += 1
+            if len(self._readers) > READERS_KEPT:
+                self._readers.popitem(last=False)
+        self._readers.move_to_end(number)
+        return self._readers[number]
+
+    def _ring(self, request: dict[str, Any]) -> Ring | None:
+        if "shape" not in request:
+            return None
+        ring = Ring(tuple(request["shape"]), request["slots"], self._channel.take_fd())
+        ring.close_fd()
+        return ring
+
+    def _stream(self, messages: Generator[_Message], ring: Ring) -> None:
+        """Send messages, as many pictures ahead of the reader as the ring has slots."""
+        self._free, slot = ring.slots, -1
+        with closing(messages):
+            for header, payload, image in messages:
+                if image is not None:
+                    while not self._free:
+                        self._hear()
+                    slot = (slot + 1) % ring.slots
+                    self._free -= 1
+                    ring.put(slot, image)
+                    header["slot"] = slot
+                self._channel.send(header, payload)
+                self._ticked = time.monotonic()
+
+    def _tired(self) -> bool:
+        grown = address_space_bytes() - self._size_at_start
+        return self._opened >= RETIRE_AFTER or grown > limits().memory_bytes // 2
+
+
+def _messages(reader: FrameReader, request: dict[str, Any], payload: bytes) -> Generator[_Message]:
+    """What a streaming request sends: headers, payloads, pictures."""
+    if request["op"] == "walk":
+        from vpipe.media.walking import walked  # start-up: OpenCV, which nothing else here needs
+
+        fps = request["fps"] and Fraction(*request["fps"])
+        seen = walked(reader.walk(), reader.converter(), reader.info.time_base, fps)
+        with closing(seen):
+            for one in seen:
+                refuse_count(reader.path, one.ticks.stop)
+                time_s, lasts_s = from_fraction(one.time_s), from_fraction(one.lasts_s)
+                ticks = [one.ticks.start, one.ticks.stop]
+                told = [one.index, time_s, _pts(one.pts), int(one.damaged), lasts_s, *ticks]
+                yield {"walked": told}, one.small.tobytes(), one.image
+        return
+    last = None
+    for tick, frame in _frames(reader, request, payload):
+        told = [frame.index, from_fraction(frame.time_s), _pts(frame.pts), int(frame.damaged), tick]
+        yield {"frame": told}, b"", None if frame is last else frame.image
+        last = frame
+
+
+def _pts(value: int | None) -> int:
+    return NO_PTS if value is None else value
+
+
+def _frames(reader: FrameReader, request: dict[str, Any], payload: bytes) -> Generator[tuple[int, Frame]]:
+    """(tick, frame) of a streaming request; the tick is the frame's place where the request has none."""
+    start, end = (None if t is None else Fraction(*t) for t in (request["start_s"], request["end_s"]))
+    if request["op"] == "resample":
+        yield from reader.resample(Fraction(*request["fps"]), start, end)
+    elif request["op"] == "select":
+        yield from enumerate(reader.select(array("q", payload)))
+    else:
+        yield from enumerate(reader.frames(start, end, every=request["every"]))
