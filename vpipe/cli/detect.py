@@ -87,7 +87,7 @@ def detect(
     from vpipe.models import load_model
     from vpipe.recognition.precision import resolve_dtype
     from vpipe.recognition.recognizer import Recognizer
-    from vpipe.recognition.snippets import scan
+    from vpipe.recognition.snippets import detection_grid, scan
 
     settings = DetectorSettings(
         candidates=candidates,
@@ -104,12 +104,18 @@ def detect(
     recognizer = Recognizer(loaded, device=device, dtype=precision, batch_size=batch_size)
     if live:
         return _detect_live(options, recognizer, settings, stall_timeout, shots)
+    grid = detection_grid(recognizer)
     done: list[dict[str, Any]] = []
 
     def work(item: Item) -> dict[str, Any]:
         with progress(None, "steps", item.display, options) as bar:
             found = scan(
-                item.path, recognizer, cache_dir=options.cache_dir, jobs=options.jobs, progress=bar.to
+                item.path,
+                recognizer,
+                grid=grid,
+                cache_dir=options.cache_dir,
+                jobs=options.jobs,
+                progress=bar.to,
             )
         row: dict[str, Any] = {
             "duration_s": round(found.duration_s, 6),

@@ -11,9 +11,9 @@ from vpipe.errors import UsageError, Warning_
 from vpipe.media.shots import Cut, Shot
 from vpipe.media.stream import StreamSource
 from vpipe.recognition.classify import short_video
-from vpipe.recognition.grid import snippet_grid
 from vpipe.recognition.one_pass import OnePass
 from vpipe.recognition.recognizer import Recognizer
+from vpipe.recognition.snippets import detection_grid
 from vpipe.timeline import seconds
 
 
@@ -53,7 +53,7 @@ class LiveDetection:
                 "with a single RGB stream, packaged ones or those of `vpipe train`",
             )
         self._recognizer = recognizer
-        grid = snippet_grid(recognizer)
+        grid = detection_grid(recognizer)
         assert grid.fps is not None
         self._detector = Detector(
             recognizer.labels,

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 64, 48  # px of the small pictures, whatever the shape of the video
 BLOCK, REACH = 16, 10  # px: side of a block, and how far off it is searched
-ROWS_PER_ROW = 4  # rows of the frame that are averaged into a row of the small picture: the rest is not read
+ROWS_PER_ROW = 2  # rows of the frame that are averaged into a row of the small picture: the rest is not read
 AT_LEAST = 7.0  # grey levels (of 255) of mean difference below which nothing is searched: the same picture
 FLAT = 3.0  # grey levels of standard deviation: blocks below have nothing to search for
-FOUND = 0.62  # mean correlation from which the frame before explains this one
-OUTLIER = 1.7  # what is not found at a cut, over what is not found in the frames around it
+FOUND = 0.7  # mean correlation from which the frame before explains this one
+OUTLIER = 1.5  # what is not found at a cut, over what is not found in the frames around it
 AROUND = 3  # frames before and after that a cut is compared with: it is known this many frames later
 SOFT_S = 0.25  # frames around count only within this time: at low rates everything moves far
 
@@ -75,12 +75,13 @@ def small_picture(frame: av.VideoFrame) -> NDArray[np.uint8]:
     per_pixel = layout.padded_bits_per_pixel // 8 if packed else 1
     # Of packed pixels the first byte: luma, or a colour.
     rows = samples[:: max(1, plane.height // (HEIGHT * ROWS_PER_ROW)), : plane.width * per_pixel : per_pixel]
-    small = _shrunk(rows)
+    # A multiple of the rows wanted is several times faster to average; what is left out is at the bottom.
+    small = _shrunk(rows[: len(rows) // HEIGHT * HEIGHT] if len(rows) > HEIGHT else rows)
     return (small >> (depth - 8)).astype(np.uint8) if depth > 8 else small
 
 
 def _shrunk(grey: NDArray[Any]) -> NDArray[Any]:
-    return np.asarray(cv2.resize(np.ascontiguousarray(grey), (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA))
+    return np.asarray(cv2.resize(grey, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA))
 
 
 def likeness(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float:
@@ -110,24 +111,18 @@ class ShotDetector:
     """Takes every frame in order; `add` and `close` return the cuts, each known AROUND frames after it."""
 
     def __init__(self) -> None:
-        self._pictures: deque[NDArray[np.uint8]] = deque(maxlen=2 * AROUND + 2)
-        self._times: deque[float] = deque(maxlen=2 * AROUND + 2)
-        self._unlike: deque[float] = deque(maxlen=2 * AROUND + 2)  # 1 - likeness to the frame before
+        self._recent: deque[_Frame] = deque(maxlen=2 * AROUND + 2)
         self._frames = 0
 
     @property
     def decided_s(self) -> float:
         """Before this time all cuts are known."""
-        return self._times[max(-AROUND, -len(self._times))] if self._times else 0.0
+        return self._recent[max(-AROUND, -len(self._recent))].time_s if self._recent else 0.0
 
     def add(self, picture: NDArray[np.uint8], time_s: float) -> list[Cut]:
         """The cuts that are known with this frame: none or one."""
-        unlike = 0.0
-        if self._pictures and cv2.norm(self._pictures[-1], picture, cv2.NORM_L1) > AT_LEAST * picture.size:
-            unlike = 1 - likeness(self._pictures[-1], picture)
-        self._pictures.append(picture)
-        self._times.append(time_s)
-        self._unlike.append(unlike)
+        change = cv2.norm(self._recent[-1].picture, picture, cv2.NORM_L1) if self._recent else 0.0
+        self._recent.append(_Frame(picture, time_s, change / picture.size))
         self._frames += 1
         return self._judge(AROUND) if self._frames > AROUND else []
 
@@ -137,21 +132,42 @@ class ShotDetector:
 
     def _judge(self, ahead: int) -> list[Cut]:
         """Whether the frame `ahead` frames before the last begins a shot."""
-        place = len(self._unlike) - 1 - ahead
-        here = self._unlike[place]
-        if place < 1 or here <= 1 - FOUND:
-            return []
+        place = len(self._recent) - 1 - ahead
+        frame = self._recent[place]
         around = [
-            self._unlike[i]
-            for i in range(max(1, place - AROUND), min(len(self._unlike), place + AROUND + 1))
-            if i != place and abs(self._times[i] - self._times[place]) <= SOFT_S
+            i
+            for i in range(max(1, place - AROUND), min(len(self._recent), place + AROUND + 1))
+            if i != place and abs(self._recent[i].time_s - frame.time_s) <= SOFT_S
         ]
-        if around and max(around) * OUTLIER > here:
+        # Searching costs a hundred times what the change costs, so it is for the greatest change around only.
+        if place < 1 or frame.change < max((self._recent[i].change for i in around), default=0.0):
             return []
-        later = min(place + 2, len(self._pictures) - 1)
-        if later > place and likeness(self._pictures[place - 1], self._pictures[later]) >= FOUND:
-            return []  # a flash: what was there before is back
-        return [Cut(self._frames - 1 - ahead, self._times[place])]
+        here = self._unlike(place)
+        if here <= 1 - FOUND or any(self._unlike(i) * OUTLIER > here for i in around):
+            return []
+        later = min(place + 2, len(self._recent) - 1)
+        if later > place:
+            back = likeness(self._recent[place - 1].picture, self._recent[later].picture)
+            if back >= FOUND:
+                return []  # a flash: what was there before is back
+        return [Cut(self._frames - 1 - ahead, frame.time_s)]
+
+    def _unlike(self, place: int) -> float:
+        """What of a frame is not found in the one before it, in [0, 1]."""
+        frame = self._recent[place]
+        if frame.change <= AT_LEAST:
+            return 0.0
+        if frame.unlike is None:
+            frame.unlike = 1 - likeness(self._recent[place - 1].picture, frame.picture)
+        return frame.unlike
+
+
+@dataclass
+class _Frame:
+    picture: NDArray[np.uint8]
+    time_s: float
+    change: float  # from the frame before, mean grey levels
+    unlike: float | None = None
 
 
 def shots(cuts: Sequence[Cut], frames: int, duration_s: float) -> list[Shot]:

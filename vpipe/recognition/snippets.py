@@ -4,7 +4,8 @@ rules."""
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from vpipe.recognition.scores import SnippetScores
 from vpipe.recognition.snippets_published import scan_published
 
 FLOWS_AT_A_TIME = 32
+DETECTION_STRIDE_S = Fraction(1, 2)  # of packaged and trained models: half the work of their usual 0.25 s
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,14 @@ class ScannedVideo:
     duration_s: float
     warnings: list[Warning_]
     flow: FlowUse | None  # where a stream looks at flow
+
+
+def detection_grid(recognizer: Recognizer) -> SnippetGrid:
+    """Where detection looks at snippets. Raises UsageError `streams_differ`."""
+    grid = snippet_grid(recognizer)
+    if grid.fps is None or recognizer.streams[0].stream.convention is not None:
+        return grid
+    return replace(grid, stride=max(1, round(grid.fps * DETECTION_STRIDE_S)))
 
 
 def scan(
