@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 import vpipe
 from vpipe.errors import InputError, VpipeError, Warning_
@@ -83,6 +84,7 @@ def learn(
         parts = (
             pieces if number == 0 else _for_stream(pieces, Preparer(spec, store, jobs=jobs, device=device))
         )
+        torch.manual_seed(recipe.seed)  # of the new last layer
         network, new = network_of(spec, init, number)
         if init is not None and new:
             text = f"--init {init.name}: {new} tensors of {spec.architecture} are not in it and start anew"
