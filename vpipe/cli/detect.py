@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from vpipe.cli.detect_features import GivenFeatures, detect_from_features, head_rows
 from vpipe.cli.options import RunOptions, batch_options, new_app, note
 from vpipe.cli.output import dump, plain, prepare_output_dir, write_stdout, write_whole
 from vpipe.cli.progress import progress
@@ -58,6 +61,29 @@ def detect(
     shots: Annotated[
         bool, typer.Option("--shots", help="Also report the shots between the cuts of the video.")
     ] = False,
+    head: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HEAD", help="A learned head: a packaged one or a file of `vpipe train --head`."
+        ),
+    ] = None,
+    features: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Detect from feature files alone, with --head; no INPUT."),
+    ] = None,
+    stride: Annotated[
+        float | None, typer.Option(metavar="N", help="Of plain .npy features: frames between snippets.")
+    ] = None,
+    window: Annotated[
+        float | None, typer.Option(metavar="N", help="Of plain .npy features: frames of a snippet.")
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option(metavar="F", help="Of plain .npy features: frames a second.")
+    ] = None,
+    offset: Annotated[
+        float | None,
+        typer.Option(metavar="N", help="Of plain .npy features: the first centre, in frames [window / 2]."),
+    ] = None,
     stall_timeout: Annotated[
         float,
         typer.Option(metavar="S", min=0.1, help="With '-': end where no data comes for S seconds."),
@@ -74,7 +100,9 @@ def detect(
     """
     live = "-" in options.inputs
     if live:
-        _check_live(options, anet)
+        _check_live(options, anet, head)
+    given = GivenFeatures(features, stride, window, fps, offset)
+    given.check(options, head)
     if options.dry_run:
         run_batch("detect", options, lambda item: {}, text=_text)
     if anet is not None:
@@ -82,9 +110,11 @@ def detect(
     # Here, because they bring in torch and PyAV, and --help should not wait for them.
     from vpipe.detection.detector import DetectorSettings
     from vpipe.detection.detector import detect as detect_segments
-    from vpipe.evaluation.formats import results_document
+    from vpipe.detection.heads.head import load_head
+    from vpipe.detection.heads.run import detect_with_head
     from vpipe.media.shots import shots as shots_between
     from vpipe.models import load_model
+    from vpipe.recognition.features import FeatureRecognizer, split_features
     from vpipe.recognition.precision import resolve_dtype
     from vpipe.recognition.recognizer import Recognizer
     from vpipe.recognition.snippets import detection_grid, scan
@@ -98,14 +128,19 @@ def detect(
         min_score=min_score,
         include_background=include_background,
     )
+    learnt = None if head is None else load_head(head)
+    done: list[dict[str, Any]] = []
+    if learnt is not None and features is not None:
+        with _anet_file(anet, done):
+            detect_from_features(options, given, learnt, settings, text=_text, done=done)
     device = options.resolve_device()
     loaded = load_model(model, device)
     precision = resolve_dtype(dtype, device)
-    recognizer = Recognizer(loaded, device=device, dtype=precision, batch_size=batch_size)
+    kind = Recognizer if learnt is None else FeatureRecognizer
+    recognizer = kind(loaded, device=device, dtype=precision, batch_size=batch_size)
     if live:
         return _detect_live(options, recognizer, settings, stall_timeout, shots)
-    grid = detection_grid(recognizer)
-    done: list[dict[str, Any]] = []
+    grid = detection_grid(recognizer) if learnt is None else learnt.grid(recognizer)
 
     def work(item: Item) -> dict[str, Any]:
         with progress(None, "steps", item.display, options) as bar:
@@ -123,19 +158,35 @@ def detect(
             "width": found.info.width,
             "height": found.info.height,
             "warnings": found.warnings,
-            "segments": [segment.to_json() for segment in detect_segments(found.scores, settings)],
         }
+        if learnt is None or not isinstance(recognizer, FeatureRecognizer):
+            row["segments"] = [segment.to_json() for segment in detect_segments(found.scores, settings)]
+        else:
+            scores, table = split_features(found.scores, item.path, recognizer, grid, found.info.rate)
+            row |= head_rows(detect_with_head(learnt, table, settings, scores))
         if shots:
             found_shots = shots_between(found.scores.cuts, found.frames, found.duration_s)
             row["shots"] = [shot.to_json() for shot in found_shots]
         done.append({"video_id": item.video_id, "segments": row["segments"]})
         return row | ({"cache": found.flow.to_json()} if found.flow else {})
 
-    try:
-        summary = model_summary(loaded, recognizer) | {"dtype": precision}
+    summary = model_summary(loaded, recognizer) | {"dtype": precision}
+    if learnt is not None:
+        summary |= {key: value for key, value in learnt.summary().items() if key in ("labels", "background")}
+        summary["head"] = {"name": learnt.header.name, "kind": learnt.header.kind, "hash": learnt.hash}
+    with _anet_file(anet, done):
         run_batch("detect", options, work, text=_text, model=summary)
+
+
+@contextmanager
+def _anet_file(anet: Path | None, done: list[dict[str, Any]]) -> Iterator[None]:
+    """Writes what is in `done` at the end, also when interrupted: the videos that are finished are kept.
+    Nothing done leaves an old file alone."""
+    from vpipe.evaluation.formats import results_document
+
+    try:
+        yield
     finally:
-        # Also when interrupted: the videos that are finished are kept. Nothing done leaves an old file alone.
         if anet is not None and done:
             document = json.dumps(
                 plain(results_document(done)), ensure_ascii=False, allow_nan=False, indent=1
@@ -143,8 +194,10 @@ def detect(
             write_whole(anet, document + "\n")
 
 
-def _check_live(options: RunOptions, anet: Path | None) -> None:
+def _check_live(options: RunOptions, anet: Path | None, head: str | None) -> None:
     """Raise UsageError for what does not go with a video on stdin."""
+    if head is not None:
+        raise UsageError("not_for_streams", "--head looks at whole videos: leave it out for '-'")
     if options.inputs != ("-",) or options.from_file is not None:
         raise UsageError("bad_input_name", "'-' is a video on stdin and stands alone: name no other input")
     if options.output_format not in ("text", "jsonl") or anet is not None or options.failures is not None:

@@ -38,6 +38,6 @@ def model_summary(model: Model, recognizer: Recognizer) -> dict[str, Any]:
 
 
 def video_line(row: dict[str, Any]) -> str:
-    """`a.mp4  10.0 s, 300 frames, 340x256`"""
-    size = f"{row['width']}x{row['height']}"
-    return f"{one_line(row['input'])}  {row['duration_s']:.2f} s, {row['frames']} frames, {size}"
+    """`a.mp4  10.0 s, 300 frames, 340x256`; without a size where only features are known"""
+    size = f", {row['width']}x{row['height']}" if row["width"] else ""
+    return f"{one_line(row['input'])}  {row['duration_s']:.2f} s, {row['frames']} frames{size}"

@@ -25,6 +25,7 @@ from vpipe.cli.options import (
 )
 from vpipe.cli.output import prepare_output_dir, write_stdout
 from vpipe.cli.progress import progress
+from vpipe.cli.train_head import HeadOptions, train_head_command
 from vpipe.errors import UsageError
 
 if TYPE_CHECKING:
@@ -92,6 +93,32 @@ def train(
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Instead of the recipe's seed.")] = None,
     synthetic: Synthetic = None,
+    head: Annotated[
+        str | None,
+        typer.Option(metavar="KIND", help="Train a head on --features instead: stpp, mstcn or mstcn++."),
+    ] = None,
+    features: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="With --head: what `vpipe features` wrote.")
+    ] = None,
+    ground_truth: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With --head: annotated segments, ActivityNet JSON.")
+    ] = None,
+    subset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --head: only this part of --ground-truth.")
+    ] = None,
+    stride: Annotated[
+        float | None, typer.Option(metavar="N", help="Of plain .npy features: frames between snippets.")
+    ] = None,
+    window: Annotated[
+        float | None, typer.Option(metavar="N", help="Of plain .npy features: frames of a snippet.")
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option(metavar="F", help="Of plain .npy features: frames a second.")
+    ] = None,
+    offset: Annotated[
+        float | None,
+        typer.Option(metavar="N", help="Of plain .npy features: the first centre, in frames [window / 2]."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
     checkpoint_every: Annotated[
         float, typer.Option(metavar="S", min=0.0, help="Seconds between checkpoints.")
@@ -111,6 +138,17 @@ def train(
 
     from vpipe.training.names import DEFAULT_RECIPE, check_output
 
+    if head is not None:
+        if data is not None or recipe is not None or resume:
+            raise UsageError("bad_flags", "--head learns from --features: leave DATA, --recipe, --resume out")
+        return train_head_command(
+            output,
+            HeadOptions(head, features, ground_truth, subset, epochs, seed, stride, window, fps, offset),
+            RunOptions(overwrite=overwrite, device=device, quiet=quiet, verbose=verbose),
+            jobs,
+        )
+    if features is not None or ground_truth is not None or subset is not None:
+        raise UsageError("bad_flags", "--features, --ground-truth and --subset are for --head: name one")
     if data is None and recipe is None:
         raise UsageError("no_inputs", "give DATA with your labelled videos, or --recipe NAME")
     elastic = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0

@@ -9,9 +9,10 @@ from typing import Any
 
 from vpipe.errors import InputError, Warning_
 from vpipe.recognition.clips import Progress
-from vpipe.recognition.features import FeatureRecognizer, FeatureScan, scan_features
-from vpipe.recognition.features_file import pts_runs, read_description, write_features
+from vpipe.recognition.features import FeatureRecognizer, split_features
+from vpipe.recognition.features_file import Features, pts_runs, read_description, write_features
 from vpipe.recognition.grid import SnippetGrid
+from vpipe.recognition.snippets import ScannedVideo, scan
 from vpipe.timeline import seconds
 
 
@@ -49,7 +50,7 @@ def extract_features(
 ) -> ExtractedFeatures:
     """Writes the features of the video `source` to `target` (.npy or .h5) unless they are there.
 
-    Raises InputError as `scan_features` does, and `output_exists` where `target` is something else;
+    Raises InputError as `scan` does, and `output_exists` where `target` is something else;
     EnvironmentFault where it cannot be written.
     """
     claim = _claim(source, recognizer, grid, dtype)
@@ -62,11 +63,12 @@ def extract_features(
                 "--overwrite replaces it",
             )
         return ExtractedFeatures(target, found, [Warning_(**w) for w in found["warnings"]], True)
-    seen = scan_features(source, recognizer, grid, cache_dir=cache_dir, jobs=jobs, progress=progress)
-    description = _description(seen, recognizer, grid, video_id, claim)
-    write_features(target, seen.features, description)
-    description |= {"snippets": len(seen.features), "channels": seen.features.shape[1]}
-    return ExtractedFeatures(target, description, seen.video.warnings, False)
+    video = scan(source, recognizer, grid=grid, cache_dir=cache_dir, jobs=jobs, progress=progress)
+    _, features = split_features(video.scores, source, recognizer, grid, video.info.rate)
+    description = _description(video, features, recognizer, grid, video_id, claim)
+    write_features(target, features.table, description)
+    description |= {"snippets": len(features.table), "channels": features.table.shape[1]}
+    return ExtractedFeatures(target, description, video.warnings, False)
 
 
 def _claim(source: Path, recognizer: FeatureRecognizer, grid: SnippetGrid, dtype: str) -> dict[str, Any]:
@@ -87,31 +89,30 @@ def _claim(source: Path, recognizer: FeatureRecognizer, grid: SnippetGrid, dtype
 
 
 def _description(
-    seen: FeatureScan, recognizer: FeatureRecognizer, grid: SnippetGrid, video_id: str, claim: dict[str, Any]
+    video: ScannedVideo,
+    features: Features,
+    recognizer: FeatureRecognizer,
+    grid: SnippetGrid,
+    video_id: str,
+    claim: dict[str, Any],
 ) -> dict[str, Any]:
-    video, scores, model = seen.video, seen.video.scores, recognizer.model
-    fps, times = grid.fps or video.info.rate, video.timeline.times
+    streams = [{"modality": name, "channels": size} for name, size in recognizer.channels.items()]
+    times = video.timeline.times
     return {
         "video_id": video_id,
-        "model": {
-            "name": model.name,
-            "hash": model.hash,
-            "streams": [{"modality": name, "channels": size} for name, size in recognizer.channels.items()],
-            "labels": recognizer.labels,
-            "background": model.background,
-        },
+        "model": {**(features.model or {}), "streams": streams},
         "grid": "frames" if grid.fps is None else "fps",
         "window": grid.window,
         "stride": grid.stride,
-        "fps": float(fps),
-        "offset": float(grid.offset),
+        "fps": features.spacing.fps,
+        "offset": features.spacing.offset,
         "duration_s": seconds(video.duration_s),
         "frames": video.frames,
         "width": video.info.width,
         "height": video.info.height,
-        "start_s": [seconds(t) for t in scores.start_s.tolist()],
-        "centre_s": [seconds(t) for t in scores.centre_s.tolist()],
-        "end_s": [seconds(t) for t in scores.end_s.tolist()],
+        "start_s": [seconds(t) for t in features.start_s.tolist()],
+        "centre_s": [seconds(t) for t in features.centre_s.tolist()],
+        "end_s": [seconds(t) for t in features.end_s.tolist()],
         "frame_pts": {"unit": str(times.unit), "runs": pts_runs(times.ticks)},
         "warnings": [{"code": w.code, "message": w.message, "numbers": w.numbers} for w in video.warnings],
         "made_from": claim,

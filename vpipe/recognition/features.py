@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,10 @@ from torch import Tensor, nn
 
 from vpipe.errors import UsageError
 from vpipe.models import Model
-from vpipe.recognition.clips import Progress
+from vpipe.recognition.features_file import Features, Spacing
 from vpipe.recognition.grid import SnippetGrid
 from vpipe.recognition.recognizer import ReadyStream, Recognizer
-from vpipe.recognition.snippets import ScannedVideo, scan
+from vpipe.recognition.scores import SnippetScores
 
 
 @dataclass(frozen=True)
@@ -86,28 +87,27 @@ def _with_features(ready: ReadyStream, labels: int) -> FeatureStream:
     return FeatureStream(**(vars(ready) | {"mirrored": columns}), labels=labels)
 
 
-@dataclass(frozen=True)
-class FeatureScan:
-    """A video that a model has gone over, with the features of its snippets."""
+def split_features(
+    rows: SnippetScores, path: Path, recognizer: FeatureRecognizer, grid: SnippetGrid, fps: Fraction
+) -> tuple[SnippetScores, Features]:
+    """What `scan` gives for a FeatureRecognizer, as the scores (S, labels) and the features (S, C).
 
-    video: ScannedVideo
-    features: np.ndarray  # (S, C) float32
-
-
-def scan_features(
-    path: Path,
-    recognizer: FeatureRecognizer,
-    grid: SnippetGrid | None = None,
-    *,
-    cache_dir: Path | None = None,
-    jobs: int = 1,
-    progress: Progress | None = None,
-) -> FeatureScan:
-    """Scores and features of every snippet of a video in one pass. Raises as `scan` does."""
-    video = scan(path, recognizer, grid=grid, cache_dir=cache_dir, jobs=jobs, progress=progress)
-    rows, labels = video.scores.probabilities, len(recognizer.labels)
-    scores = replace(video.scores, probabilities=rows[:, :labels])
-    return FeatureScan(replace(video, scores=scores), np.ascontiguousarray(rows[:, labels:]))
+    fps: of the video, for a grid that is its own frames.
+    """
+    labels, model = len(recognizer.labels), recognizer.model
+    spacing = Spacing(grid.window, grid.stride, float(grid.fps or fps), float(grid.offset))
+    features = Features(
+        np.ascontiguousarray(rows.probabilities[:, labels:]),
+        spacing,
+        rows.start_s,
+        rows.centre_s,
+        rows.end_s,
+        rows.duration_s,
+        rows.frame_times_s,
+        {"name": model.name, "hash": model.hash, "labels": recognizer.labels, "background": model.background},
+        path,
+    )
+    return replace(rows, probabilities=rows.probabilities[:, :labels]), features
 
 
 def classifier(network: nn.Module, classes: int) -> nn.Linear:

@@ -21,6 +21,8 @@ from vpipe.detection.heads.stpp import STPP, STPPDims
 from vpipe.errors import InputError, UsageError
 from vpipe.models.tensor_file import bad_weights, read_tensors, write_tensors
 from vpipe.recognition.features_file import Features, Spacing
+from vpipe.recognition.grid import SnippetGrid, snippet_grid
+from vpipe.recognition.recognizer import Recognizer
 
 FORMAT = "vpipe.head/1"
 FOLDER = Path(__file__).parent / "packaged"
@@ -73,6 +75,18 @@ class Head:
             "labels": list(header.labels),
             "background": header.background,
         }
+
+    def grid(self, recognizer: Recognizer) -> SnippetGrid:
+        """Where the model has to look for this head. Raises UsageError: `other_model`, as `snippet_grid`."""
+        header, model = self.header, recognizer.model
+        if header.model and header.model["hash"] != model.hash:
+            raise UsageError(
+                "other_model",
+                f"head '{header.name}' learnt on features of '{header.model['name']}' "
+                f"({header.model['hash'][:12]}), not of '{model.name}' ({model.hash[:12]}): give that "
+                "--model, or train a head on features of this one",
+            )
+        return snippet_grid(recognizer, round(header.spacing.window), round(header.spacing.stride))
 
     def check(self, features: Features) -> None:
         """Raises InputError where features are not of the kind that the head learnt on: `other_width`,
