@@ -10,7 +10,7 @@ import typer
 
 from vpipe.cli import interrupt
 from vpipe.cli.cache_find import cache_root, entries_named, flow_file, is_hdf5, plain_options
-from vpipe.cli.options import CacheDir, Jobs, Json, Quiet, note
+from vpipe.cli.options import CacheDir, Jobs, Json, Quiet, note, parse_size
 from vpipe.cli.output import display_name, dump, write_stdout
 from vpipe.cli.progress import progress
 from vpipe.cli.run import complain
@@ -23,7 +23,6 @@ Some = Annotated[
     list[str] | None,
     typer.Argument(metavar="VIDEO|FILE|KEY...", help="Only these; without them the whole cache."),
 ]
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])", re.IGNORECASE)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -172,14 +171,6 @@ def pack(
         write_stdout(dump({"schema": "vpipe.cache.pack/1", "packed": rows, "failed": failed}) + "\n")
     note(f"{megabytes(before)} are now {megabytes(after)}", plain_options(quiet))
     raise typer.Exit(0 if not failed else 3 if rows else 1)
-
-
-def parse_size(text: str) -> int:
-    """Bytes of "50GB", "512 MB", "1.5T"; powers of 1000. Raises UsageError."""
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise UsageError("bad_size", f"{text}: give a size such as 50GB or 512MB")
-    return int(float(match[1]) * 1000 ** " kmgt".index(match[2].lower() or " "))
 
 
 def parse_age(text: str) -> float:

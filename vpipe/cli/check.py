@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any
 
 import typer
@@ -23,14 +24,17 @@ def check(
 ) -> None:
     """Decode videos fully and report what is wrong with them: ok or the reason, and warnings as codes.
 
-    Exit code 0 where all are sound, 1 where any is unreadable, damaged or cut short. Warnings are no fault.
+    `--failures FILE` lists those with a fault, for `--from-file` of any command. Exit code 0 where all are
+    sound, 1 where any is unreadable, damaged or cut short. Warnings are no fault.
     """
     faults: list[str] = []
+    several = len(options.inputs) != 1 or options.from_file is not None or os.path.isdir(options.inputs[0])
+    at_once = options.jobs if several else 1  # one file gets all threads
 
     def work(item: Item) -> dict[str, Any]:
         from vpipe.media.check import check as check_video  # start-up: imports av and numpy
 
-        result = check_video(item.path, quick=quick, threads=options.jobs)
+        result = check_video(item.path, quick=quick, threads=options.jobs if at_once == 1 else 1)
         if result.reason is not None:
             faults.append(result.reason)
         info = result.info
@@ -46,12 +50,13 @@ def check(
             "codec": info.codec,
             "fps": None if info.average_rate is None else round(float(info.average_rate), 6),
             "declared_frames": info.declared_frames,
+            "declared_duration_s": info.declared_duration_s,
             "variable_frame_rate": result.variable_rate,
             "rotation": info.rotation,
         }
 
     try:
-        run_batch("check", options, work, text=_line, verdicts=True)
+        run_batch("check", options, work, text=_line, verdicts=True, at_once=at_once)
     except typer.Exit as end:
         # A damaged video is a result, and still a fault that the check found.
         raise typer.Exit(1 if faults and end.exit_code == 0 else end.exit_code) from None

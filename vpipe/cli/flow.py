@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from vpipe.cli.cache_care import parse_size
 from vpipe.cli.cache_estimate import dry_run, warn_of_size
 from vpipe.cli.inputs import Item, find_items
-from vpipe.cli.options import RunOptions, batch_options, new_app, note
+from vpipe.cli.options import RunOptions, batch_options, new_app, note, parse_size
 from vpipe.cli.output import display_name, prepare_output_dir, unwritable
 from vpipe.cli.progress import progress
 from vpipe.cli.run import run_batch

@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,8 +26,10 @@ import typer
 
 from vpipe import threads
 from vpipe.errors import UsageError
+from vpipe.limits import Limits, set_limits
 
 OUTPUT_FORMATS = ("json", "jsonl", "csv")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,48 @@ CacheDir = Annotated[
     typer.Option("--cache-dir", metavar="DIR", envvar="VPIPE_CACHE_DIR", help="Where optical flow is kept."),
 ]
 
+# Limits on what a file may ask for; None: the default of `Limits`.
+_DEFAULT = Limits()
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", min=1, envvar="VPIPE_MAX_PIXELS", help=f"Refuse larger frames [{_DEFAULT.pixels}]."
+    ),
+]
+MaxFrames = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", min=1, envvar="VPIPE_MAX_FRAMES", help=f"Refuse longer videos [{_DEFAULT.frames}]."
+    ),
+]
+MaxStreams = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", min=1, envvar="VPIPE_MAX_STREAMS", help=f"Refuse more streams [{_DEFAULT.streams}]."
+    ),
+]
+MaxMetadata = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", envvar="VPIPE_MAX_METADATA", help="Refuse more metadata [16 MB]."),
+]
+MaxStall = Annotated[
+    float | None,
+    typer.Option(
+        metavar="S",
+        min=0.1,
+        envvar="VPIPE_MAX_STALL",
+        help=f"Give up a decoder that does nothing for S seconds [{_DEFAULT.stall_s:g}].",
+    ),
+]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        envvar="VPIPE_MAX_MEMORY",
+        help="Memory of a decoder [4 GB, or half of the machine's].",
+    ),
+]
+
 # parameter -> (type, default); the first group is on every batch command, the second where it means something
 _ALWAYS: dict[str, tuple[Any, Any]] = {
     "inputs": (Inputs, None),
@@ -115,6 +160,14 @@ _ALWAYS: dict[str, tuple[Any, Any]] = {
     "quiet": (Quiet, False),
     "verbose": (Verbose, 0),
 }
+_LIMITS: dict[str, tuple[Any, Any]] = {
+    "max_pixels": (MaxPixels, None),
+    "max_frames": (MaxFrames, None),
+    "max_streams": (MaxStreams, None),
+    "max_metadata": (MaxMetadata, None),
+    "max_stall": (MaxStall, None),
+    "max_memory": (MaxMemory, None),
+}
 _CHOSEN: dict[str, tuple[Any, Any]] = {
     "overwrite": (Overwrite, False),
     "dry_run": (DryRun, False),
@@ -123,7 +176,9 @@ _CHOSEN: dict[str, tuple[Any, Any]] = {
     "cache_dir": (CacheDir, None),
 }
 # Settings that the TOML file may give once for all commands.
-SHARED_SETTINGS = ("quiet", "verbose", "overwrite", "jobs", "device", "cache_dir", *OUTPUT_FORMATS)
+SHARED_SETTINGS = (
+    *("quiet", "verbose", "overwrite", "jobs", "device", "cache_dir"), *OUTPUT_FORMATS, *_LIMITS
+)  # fmt: skip
 
 
 def new_app(**settings: Any) -> typer.Typer:
@@ -138,7 +193,7 @@ def batch_options(*chosen: str) -> Callable[[Callable[..., None]], Callable[...,
 
     `chosen` names those beyond the ones every batch command has: overwrite, dry_run, jobs, device, cache_dir.
     """
-    shared = _ALWAYS | {name: _CHOSEN[name] for name in chosen}
+    shared = _ALWAYS | {name: _CHOSEN[name] for name in chosen} | _LIMITS
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         hints = get_type_hints(command, include_extras=True)
@@ -169,6 +224,7 @@ def _gather(ctx: typer.Context, values: dict[str, Any]) -> RunOptions:
     """RunOptions from the parsed values; sets up logging and threads."""
     output_format = _output_format(ctx, {name: values.pop(name) for name in OUTPUT_FORMATS})
     configure_logging(values["verbose"])
+    set_limits(_limits({name: values.pop(name) for name in _LIMITS}))
     if "jobs" in values:
         threads.set_jobs(values["jobs"])
         values["jobs"] = threads.jobs()
@@ -176,6 +232,27 @@ def _gather(ctx: typer.Context, values: dict[str, Any]) -> RunOptions:
     if values["null"] and values["from_file"] is None:
         raise UsageError("bad_flags", "-0 says how a list is split: it needs --from-file LIST")
     return RunOptions(output_format=output_format, **values)
+
+
+def _limits(given: dict[str, Any]) -> Limits:
+    """The limits that the options ask for. Raises UsageError for a size that is none."""
+    asked = {
+        "pixels": given["max_pixels"],
+        "frames": given["max_frames"],
+        "streams": given["max_streams"],
+        "metadata_bytes": given["max_metadata"] and parse_size(given["max_metadata"]),
+        "stall_s": given["max_stall"],
+        "memory_bytes": given["max_memory"] and parse_size(given["max_memory"]),
+    }
+    return Limits(**{name: value for name, value in asked.items() if value is not None})
+
+
+def parse_size(text: str) -> int:
+    """Bytes of "50GB", "512 MB", "1.5T"; powers of 1000. Raises UsageError."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise UsageError("bad_size", f"{text}: give a size such as 50GB or 512MB")
+    return int(float(match[1]) * 1000 ** " kmgt".index(match[2].lower() or " "))
 
 
 def configure_logging(verbose: int) -> None:

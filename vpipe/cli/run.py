@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import typer
@@ -15,6 +19,7 @@ from vpipe.cli import interrupt
 from vpipe.cli.inputs import Item, failure_row_key, find_items
 from vpipe.cli.options import RunOptions, note
 from vpipe.cli.output import (
+    ClosedPipe,
     CsvOutput,
     JsonlOutput,
     JsonOutput,
@@ -33,7 +38,9 @@ __all__ = ["Item", "RunOptions", "run_batch"]
 _log = logging.getLogger("vpipe.run")
 
 # The machine's fault, whichever library met it: the next input would meet it too.
-_MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE}
+_MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EAGAIN}
+
+AHEAD = 4  # items for each thread that may be done before their turn to be printed
 
 Output = TextOutput | JsonOutput | JsonlOutput | CsvOutput
 
@@ -46,6 +53,7 @@ def run_batch(
     text: Callable[[Row], str | None],
     model: Mapping[str, Any] | None = None,
     verdicts: bool = False,
+    at_once: int = 1,
 ) -> None:
     """Run `work` on every input, in input order, and print the rows; always ends in typer.Exit(code).
 
@@ -53,7 +61,8 @@ def run_batch(
     status ("partial" where not all of it could be done) and the payload (labels, segments, cache, path ...).
     It raises InputError where this input fails, EnvironmentFault where the machine does: that ends the batch.
     `text(row)` renders a row for a terminal, or returns None. With `verdicts` (the `check` command) a failed
-    row is a result like any other: it is rendered, and any of them makes the exit code 1.
+    row is a result like any other: it is rendered, any of them makes the exit code 1, and those with `ok`
+    false are in the failures file too. `at_once` items are worked on side by side, in threads.
     """
     items = find_items(options.inputs, options.from_file, options.null)
     if options.failures is not None:
@@ -63,31 +72,102 @@ def run_batch(
     output = _output(command, options, text, model, verdicts)
     if options.dry_run:
         _list_only(items, options)
-    done, failed = 0, []
-    code = None
+    batch = _Batch(items, output, options, verdicts)
+    interrupt.before_the_end(batch.interrupted)
     try:
+        with contextlib.closing(_rows(items, work, options, at_once)) as rows:
+            for item, row, fault in rows:
+                batch.add(item, row)
+                if isinstance(fault, (EnvironmentFault, UsageError)):
+                    batch.code = fault.exit_code
+                    break
+    except KeyboardInterrupt:
+        batch.interrupted()
+        raise
+    except BaseException:
+        with contextlib.suppress(ClosedPipe):
+            batch.close(say=False)
+        raise
+    batch.close()
+    raise typer.Exit(batch.exit_code())
+
+
+class _Batch:
+    """The rows so far, and the end of the batch, which comes once, from whichever thread is first."""
+
+    def __init__(self, items: Sequence[Item], output: Output, options: RunOptions, verdicts: bool) -> None:
+        self.items, self.output, self.options, self.verdicts = items, output, options, verdicts
+        self.done = 0
+        self.failed: list[Row] = []
+        self.faulty: list[Row] = []  # done, and found wanting
+        self.code: int | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def add(self, item: Item, row: Row) -> None:
+        with self._lock:
+            self.output.add(row)
+            if row["status"] == "failed":
+                self.failed.append({**row, **failure_row_key(item)})
+            else:
+                self.done += 1
+                if self.verdicts and not row.get("ok", True):
+                    self.faulty.append({**row, **failure_row_key(item)})
+
+    def close(self, *, say: bool = True) -> None:
+        """Print what is to come at the end, and write the failures file; `say` how it went."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self.output.close()
+            if self.options.failures is not None:
+                listed = "".join(dump(row) + "\n" for row in [*self.failed, *self.faulty])
+                write_whole(self.options.failures, listed)
+        if say and len(self.items) > 1:
+            note(self._summary(), self.options)
+
+    def interrupted(self) -> None:
+        """Close, and say how it stands: the rows that are finished are kept."""
+        self.close(say=False)
+        note(f"interrupted: {self._summary()}; run the same again to go on", self.options)
+
+    def exit_code(self) -> int:
+        if self.code is not None:
+            return self.code
+        return 0 if not self.failed else 1 if self.verdicts or not self.done else 3
+
+    def _summary(self) -> str:
+        left = len(self.items) - self.done - len(self.failed)
+        return f"{self.done} done, {len(self.failed)} failed" + (f", {left} not tried" if left else "")
+
+
+Result = tuple[Item, Row, VpipeError | None]
+
+
+def _rows(
+    items: Sequence[Item], work: Callable[[Item], Mapping[str, Any]], options: RunOptions, at_once: int
+) -> Generator[Result]:
+    """Each item with its row and its fault, in order; `at_once` of them are worked on side by side."""
+    if at_once == 1 or len(items) == 1:
         for item in items:
             interrupt.check()
-            row, fault = _one(item, work, options)
-            output.add(row)
-            if row["status"] == "failed":
-                failed.append({**row, **failure_row_key(item)})
-            else:
-                done += 1
-            if isinstance(fault, (EnvironmentFault, UsageError)):
-                code = fault.exit_code
-                break
+            yield item, *_one(item, work, options)
+        return
+    pool = ThreadPoolExecutor(at_once)
+    try:
+        waiting: deque[tuple[Item, Future[tuple[Row, VpipeError | None]]]] = deque()
+        for item in items:
+            waiting.append((item, pool.submit(_one, item, work, options)))
+            while len(waiting) > AHEAD * at_once or (waiting and waiting[0][1].done()):
+                first, result = waiting.popleft()
+                yield first, *result.result()
+        while waiting:
+            first, result = waiting.popleft()
+            yield first, *result.result()
     finally:
-        # Also when interrupted: rows that are finished are kept.
-        output.close()
-        if options.failures is not None:
-            write_whole(options.failures, "".join(dump(row) + "\n" for row in failed))
-    if len(items) > 1:
-        left = len(items) - done - len(failed)
-        note(f"{done} done, {len(failed)} failed" + (f", {left} not tried" if left else ""), options)
-    if code is None:
-        code = 0 if not failed else 1 if verdicts or not done else 3
-    raise typer.Exit(code)
+        # Also when interrupted: what runs is not waited for.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _output(

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
 
 from vpipe.errors import Warning_
 from vpipe.media.probe import VideoInfo
 from vpipe.media.source import LOSSES, FrameSource, probe
+from vpipe.media.timeline import Timeline
 from vpipe.timeline import seconds
 
+GAP_S, GAP_FACTOR = 1, 10  # a gap is longer than this, and than so many usual frames
 SMALL_PX = 16  # pictures are not looked at, so they are scaled to almost nothing
 
 
@@ -44,10 +48,8 @@ def check(path: str | os.PathLike[str], *, quick: bool = False, threads: int = 1
         return CheckResult(info, None, info.declared_duration_s, None, _reason(noted), noted)
     source = FrameSource(path, size=(SMALL_PX, SMALL_PX), color="gray", threads=threads)
     timeline = source.timeline(exact=True)
-    warnings = list(source.warnings)
-    if timeline.variable_rate:
-        warnings.append(Warning_("vfr", "variable frame rate: times are taken from the PTS"))
-    noted = _with_picture_note(warnings, len(timeline) < 2)
+    gaps = _gaps(timeline)
+    noted = _with_picture_note([*source.warnings, *gaps], len(timeline) < 2)
     return CheckResult(
         info=source.info,
         frames=len(timeline),
@@ -56,6 +58,24 @@ def check(path: str | os.PathLike[str], *, quick: bool = False, threads: int = 1
         reason=_reason(noted),
         warnings=noted,
     )
+
+
+def _gaps(timeline: Timeline) -> list[Warning_]:
+    """A warning where frames stay much longer than they usually do: something was lost, or never filmed."""
+    if len(timeline) < 3 or timeline.from_index:
+        return []
+    ticks = timeline.times.ticks
+    lasts = [b - a for a, b in pairwise(ticks)]
+    usual = float(median(lasts))
+    limit = max(float(GAP_S / timeline.times.unit), GAP_FACTOR * usual)
+    long = [index for index, one in enumerate(lasts) if one > limit]
+    if not long:
+        return []
+    worst = max(long, key=lambda index: lasts[index])
+    longest_s, at_s = seconds(lasts[worst] * timeline.times.unit), seconds(timeline.times[worst])
+    text = f"{len(long)} gaps between frames; the longest is {longest_s} s, after frame {worst} at {at_s} s"
+    numbers = {"gaps": len(long), "longest_s": longest_s, "frame": worst, "at_s": at_s}
+    return [Warning_("timestamp_gap", text, {**numbers})]
 
 
 def _with_picture_note(warnings: Sequence[Warning_], single: bool) -> tuple[Warning_, ...]:

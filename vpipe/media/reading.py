@@ -321,8 +321,15 @@ class FrameReader:
     def _report_times(self, timeline: Timeline) -> None:
         rate = self.info.rate
         if timeline.from_index:
-            text = f"times are missing, do not rise or leap: frame number / {rate} is used instead"
-            self._warn("timestamps_repaired", text, {"fps": float(rate)})
+            known = [value for value in timeline.pts if value is not None]
+            missing, back = len(timeline) - len(known), sum(b <= a for a, b in pairwise(known))
+            text = (
+                f"times are unusable ({missing} missing, {back} that do not rise, or leaps): "
+                f"frame number / {rate} is used instead"
+            )
+            self._warn(
+                "timestamps_repaired", text, {"fps": float(rate), "missing": missing, "not_rising": back}
+            )
         elif timeline.held:
             text = f"the times of {timeline.held} frames are missing or step back: they keep the time before"
             self._warn("timestamps_repaired", text, {"frames": timeline.held})
