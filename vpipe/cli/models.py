@@ -101,6 +101,25 @@ def fuse(
     write_stdout(f"{output}\n")
 
 
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A packaged model's name or a weight file.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The file to write.")],
+    onnx: Annotated[bool, typer.Option("--onnx", help="As ONNX, the only format so far.")] = False,
+) -> None:
+    """Write a model for other programs, after comparing what the file gives with what the model gives."""
+    from vpipe.models import load_model  # here: torch takes a second
+    from vpipe.models.onnx_file import export_onnx
+
+    if not onnx:
+        raise UsageError("bad_format", "--onnx: say which format to write; ONNX is the only one")
+    if output.suffix != ".onnx":
+        raise UsageError("bad_output", f"{output}: an ONNX file is named *.onnx")
+    difference = export_onnx(load_model(model), output)
+    typer.echo(f"vpipe: onnxruntime's outputs differ from ours by at most {difference:.1e}", err=True)
+    write_stdout(f"{output}\n")
+
+
 @app.command("import")
 def import_(
     checkpoint: Annotated[

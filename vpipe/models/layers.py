@@ -46,7 +46,7 @@ class ConvBN(nn.Module):
         x = self.bn(self.conv(x))
         if not self.relu:
             return x
-        return torch.relu_(x) if self.most is None else x.clamp_(0, self.most)
+        return torch.relu_(x) if self.most is None else torch.clamp(x, 0.0, self.most)
 
     def fold(self) -> None:
         """The batch norm's factor and shift go into the convolution: the same numbers in one pass less."""
@@ -105,7 +105,7 @@ class FrameNetwork(VideoNetwork):
     def maps(self, clip: Tensor) -> Tensor:
         x = clip.reshape(clip.shape[0] * self.segments, -1, *clip.shape[3:])
         maps: Tensor = self.backbone(x.contiguous(memory_format=torch.channels_last))
-        return maps.unflatten(0, (len(clip), -1))
+        return maps.unflatten(0, (clip.shape[0], -1))
 
 
 class ClipNetwork(VideoNetwork):

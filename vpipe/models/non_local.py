@@ -56,7 +56,7 @@ class NonLocal(nn.Module):
         pairs = query.flatten(2).transpose(1, 2) @ key.flatten(2)  # N, places, places that are looked at
         attention = pairs / pairs.shape[2] if self.kind == "dot-product" else (pairs * self.scale).softmax(-1)
         seen = value.flatten(2) @ attention.transpose(1, 2)
-        return self.out(seen.view(len(x), -1, *x.shape[2:])) + x
+        return self.out(seen.unflatten(2, x.shape[2:])) + x
 
     def _embedded(self, x: Tensor, told: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return self.theta(x), self.phi(told), self.g(told)

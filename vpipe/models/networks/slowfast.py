@@ -88,7 +88,8 @@ class SlowFast(VideoNetwork):
         if not self.even:
             return list(range(0, frames, self.alpha))
         count = frames // self.alpha
-        return [int(step) for step in torch.linspace(0, frames - 1, count)]
+        # linspace from the first to the last, cut to whole numbers.
+        return [k * (frames - 1) // max(count - 1, 1) for k in range(count)]
 
     def maps(self, clip: Tensor) -> Tensor:
         """The slow path's, (N, T / alpha, C, h, w): where the network looks."""

@@ -38,7 +38,7 @@ class TSMDiff(nn.Module):
 
     def forward(self, clip: Tensor) -> Tensor:
         x = self._features(clip).mean((2, 3))
-        return self.fc(self.dropout(x)).view(len(clip), self.dims.frames, -1).mean(1)
+        return self.fc(self.dropout(x)).unflatten(0, (-1, self.dims.frames)).mean(1)
 
     def class_activation(self, clip: Tensor) -> Tensor:
         """Where each class is seen: (N, T, classes, h, w) (Zhou et al. 2016, CAM)."""

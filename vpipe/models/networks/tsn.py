@@ -44,7 +44,7 @@ class TSN(nn.Module):
         x = self._features(clip)
         pooled = torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1) if self.dims.local else x.mean((2, 3))
         logits = self.fc(self.dropout(pooled))
-        return logits.view(len(clip), -1, self.dims.classes).mean(1)
+        return logits.unflatten(0, (clip.shape[0], -1)).mean(1)
 
     def class_activation(self, clip: Tensor) -> Tensor:
         """Where each class is seen: (N, T / stack, classes, h, w) (Zhou et al. 2016, CAM)."""
