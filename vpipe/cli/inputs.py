@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import json
 import os
 import sys
@@ -21,6 +22,8 @@ VIDEO_EXTENSIONS = frozenset(
         *("mxf", "ogv", "ts", "vob", "webm", "wmv", "y4m"),
     )
 )
+
+MAX_ID_BYTES = 200  # of one part of an id
 
 
 @dataclass(frozen=True)
@@ -152,19 +155,31 @@ def failure_row_key(item: Item) -> dict[str, str]:
 
 def video_ids(items: Sequence[Item]) -> list[str]:
     """One distinct id per item: the stem; where stems clash, the path below the clashing ones' common folder
-    (without the extension, then with it)."""
+    (without the extension, then with it). Parts that are too long to add anything to are shortened."""
     paths = [os.path.abspath(item.path) for item in items]
     ids = [display_name(os.path.splitext(os.path.basename(p))[0] or p) for p in paths]
     for longer in (_below_common_folder_without_extension, _below_common_folder):
         for group in _clashes(ids):
             for index, name in zip(group, longer([paths[i] for i in group]), strict=True):
                 ids[index] = name
+    ids = [_short_enough(name) for name in ids]
     # Left over: an id that looks like another's longer form, or names that only differ in invalid bytes.
     while groups := _clashes(ids):
         for group in groups:
             for count, index in enumerate(group[1:], start=2):
                 ids[index] = f"{ids[index]}~{count}"
     return ids
+
+
+def _short_enough(name: str) -> str:
+    """`name` with room for what outputs add to it: a file system allows 255 bytes."""
+    return "/".join(
+        part
+        if len(part.encode()) <= MAX_ID_BYTES
+        else part.encode()[: MAX_ID_BYTES - 13].decode("utf-8", "ignore")
+        + f"~{hashlib.sha256(part.encode()).hexdigest()[:12]}"
+        for part in name.split("/")
+    )
 
 
 def _clashes(ids: Sequence[str]) -> list[list[int]]:
