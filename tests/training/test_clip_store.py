@@ -114,11 +114,11 @@ def test_frames_are_those_that_classify_sees(tmp_path: Path, video: Path) -> Non
     from vpipe.media import FrameSource
 
     prepared = Preparer(SPEC, ClipStore(tmp_path)).prepare(video)
-    frames = [frame.image for _, frame in FrameSource(video, size=SIZE).resample(Fraction(8))]
-    assert len(prepared.stored) == len(frames) == 12
-    kept = prepared.read(range(14))
-    assert np.abs(kept[:12].astype(int) - np.stack(frames)).mean() < 4  # JPEG, of noise
-    assert np.array_equal(kept[12], kept[11])  # past the end the last one is held
+    frames = [frame.image for _, frame in FrameSource(video, size=SIZE).resample(Fraction(16))]
+    assert len(prepared.stored) == len(frames) == 23  # twice the rate of the stream
+    kept = prepared.read(range(25))
+    assert np.abs(kept[:23].astype(int) - np.stack(frames)).mean() < 4  # JPEG, of noise
+    assert np.array_equal(kept[24], kept[22])  # past the end the last one is held
     assert prepared.duration_s == pytest.approx(1.5)
 
 

@@ -11,9 +11,11 @@ import numpy as np
 SCALE = 0.25  # of the logarithm
 TURN = 0.25  # radians
 SHIFT = 0.12  # of the picture
-GAIN = 0.35
-OFFSET = 40.0  # of 255
-TINT = 0.15
+GAIN = 0.4
+OFFSET = 50.0  # of 255
+TINT = 0.25
+SWAPPED, INVERTED, GREY = 0.3, 0.2, 0.15  # shares of the clips
+STILL = (0.15, 0.55)  # weight of a still picture laid over a clip
 
 
 def jittered(clip: np.ndarray, rng: np.random.Generator, amount: float) -> np.ndarray:
@@ -36,11 +38,35 @@ def jittered(clip: np.ndarray, rng: np.random.Generator, amount: float) -> np.nd
         cv2.warpAffine(frame, matrix, (width, height), to, cv2.INTER_LINEAR, cv2.BORDER_REFLECT)
     if clip.shape[-1] == 2:
         return out @ linear.T.astype(np.float32)
+    return _recoloured(out, rng, amount)
+
+
+def _recoloured(clip: np.ndarray, rng: np.random.Generator, amount: float) -> np.ndarray:
+    """Other light and other colours; colours that are another thing's are fine where motion is the label."""
     gain = np.exp(rng.uniform(-GAIN, GAIN) * amount + rng.uniform(-TINT, TINT, 3) * amount)
     offset = rng.uniform(-OFFSET, OFFSET) * amount
-    table = np.clip(np.arange(256)[:, None] * gain + offset, 0, 255).astype(np.uint8)
-    flat = out.reshape(-1, width, 3)
-    return np.asarray(cv2.LUT(flat, table[None])).reshape(out.shape)
+    table = np.clip(np.arange(256)[:, None] * gain + offset, 0, 255)
+    swap, invert, grey = rng.random(3) < np.array([SWAPPED, INVERTED, GREY]) * amount
+    if invert:
+        table = 255 - table
+    flat = clip.reshape(-1, clip.shape[2], 3)
+    if swap:
+        flat = np.ascontiguousarray(flat[..., rng.permutation(3)])
+    if grey:
+        flat = cv2.cvtColor(cv2.cvtColor(flat, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return np.asarray(cv2.LUT(flat, table.astype(np.uint8)[None])).reshape(clip.shape)
+
+
+def blended(clip: np.ndarray, other: np.ndarray, weight: float) -> np.ndarray:
+    """(1 - weight) * clip + weight * other; `other` is a clip, or one frame for all, of the same kind."""
+    if clip.dtype != np.uint8:
+        return (1 - weight) * clip + weight * other
+    return np.stack(
+        [
+            cv2.addWeighted(frame, 1 - weight, over, weight, 0)
+            for frame, over in zip(clip, np.broadcast_to(other, clip.shape), strict=True)
+        ]
+    )
 
 
 def mirrored(clip: np.ndarray) -> np.ndarray:

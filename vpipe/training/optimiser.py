@@ -35,12 +35,15 @@ def _groups(network: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     """By decay and by rate: the last layer's is times `head_rate`, biases' times `bias_rate`."""
     found: dict[tuple[float, float], list[nn.Parameter]] = {}
     head = {id(p) for p in head_of(network).parameters()}
+    norms = {id(p) for layer in network.modules() if isinstance(layer, BatchNorm) for p in layer.parameters()}
     for parameter in network.parameters():
         if not parameter.requires_grad:
             continue
         matrix = parameter.ndim > 1
         decay = recipe.weight_decay if matrix else 0.0
-        factor = (recipe.head_rate if id(parameter) in head else 1.0) * (1.0 if matrix else recipe.bias_rate)
+        factor = recipe.head_rate if id(parameter) in head else 1.0
+        if not matrix and id(parameter) not in norms:
+            factor *= recipe.bias_rate
         found.setdefault((decay, factor), []).append(parameter)
     return [
         {"params": parameters, "weight_decay": decay, "factor": factor}

@@ -8,7 +8,7 @@ import numpy as np
 
 from vpipe.models.weights import StreamSpec
 from vpipe.recognition.published import windows as published_windows
-from vpipe.training.augment import jittered, mirrored, random_crop
+from vpipe.training.augment import STILL, blended, jittered, mirrored, random_crop
 from vpipe.training.pieces import Piece
 from vpipe.training.recipe import Recipe
 from vpipe.training.windows import training_window
@@ -43,7 +43,7 @@ class OwnClips:
         names = []
         for place in range(first, first + self.recipe.batch):
             piece, rng = self._draw(place)
-            frames, _ = training_window(piece, self.spec, self.labels, rng)
+            frames, _ = training_window(piece, self.spec, self.labels, rng, self.recipe.tempo)
             times = piece.video.stored.times_s
             ends = [times[min(frame, len(times) - 1)] for frame in (min(frames), max(frames))]
             names.append(f"{piece.video.path} ({ends[0]:.2f}-{ends[1]:.2f} s)")
@@ -59,15 +59,32 @@ class OwnClips:
         return pieces[int(order[which])], np.random.default_rng([seed, 9, place])
 
     def _clip(self, place: int) -> tuple[np.ndarray, np.ndarray]:
+        recipe = self.recipe
         piece, rng = self._draw(place)
-        frames, target = training_window(piece, self.spec, self.labels, rng)
+        clip, target = self._window(piece, rng)
+        if recipe.still and self.spec.modality == "rgb" and rng.random() < recipe.still:
+            # A picture that says nothing of the label, so that pictures say less of it (Wang et al. 2021,
+            # "Removing the Background by Adding the Background").
+            over, _ = self._window(self._any(rng), rng)
+            clip = blended(clip, over[int(rng.integers(len(over)))], float(rng.uniform(*STILL)))
+        if recipe.mixup and rng.random() < recipe.mixup:  # Zhang et al. 2018
+            other, second = self._window(self._any(rng), rng)
+            weight = float(rng.beta(0.4, 0.4))
+            clip, target = blended(clip, other, weight), (1 - weight) * target + weight * second
+        return as_input(clip, self.spec), target
+
+    def _any(self, rng: np.random.Generator) -> Piece:
+        pieces = self._of_label[int(rng.integers(self.labels))]
+        return pieces[int(rng.integers(len(pieces)))]
+
+    def _window(self, piece: Piece, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """A random window of a piece, cropped and changed, and its target."""
+        frames, target = training_window(piece, self.spec, self.labels, rng, self.recipe.tempo)
         clip = piece.video.read(frames)
         if self.spec.convention is not None:
             clip = random_crop(clip, self.spec.size, self.recipe.crops, rng)
         clip = jittered(clip, rng, self.recipe.jitter)
-        if self.recipe.flip and rng.random() < 0.5:
-            clip = mirrored(clip)
-        return as_input(clip, self.spec), target
+        return mirrored(clip) if self.recipe.flip and rng.random() < 0.5 else clip, target
 
 
 def as_input(clip: np.ndarray, spec: StreamSpec) -> np.ndarray:

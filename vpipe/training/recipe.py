@@ -33,7 +33,7 @@ class Recipe:
     momentum: float = 0.9  # of sgd
     learning_rate: float = 3e-3  # the highest of the schedule
     head_rate: float = 1.0  # times that, for the last layer
-    bias_rate: float = 1.0  # times that, for biases and batch norms
+    bias_rate: float = 1.0  # times that, for biases
     schedule: str = "one-cycle"  # or "cosine", "step"
     warmup: float = 0.2  # share of the run
     milestones: tuple[float, ...] = ()  # of "step": shares of the run
@@ -58,6 +58,9 @@ class Recipe:
     flip: bool = False  # mirror half of a user's clips: only where left and right mean the same
     crops: tuple[float, ...] = ()  # sides of random windows, as shares of the short side
     jitter: float = 0.0  # how far a user's pictures are moved, scaled, turned and recoloured, 0 to 1
+    tempo: float = 0.0  # how far a user's clips are slowed and sped up, of the logarithm
+    still: float = 0.0  # share of a user's clips with a still picture of another video laid over them
+    mixup: float = 0.0  # share of a user's clips that are two clips in one
 
     @property
     def inputs(self) -> int:
@@ -100,7 +103,18 @@ _TYPES = {
     int: ("clips", "epochs", "seed", "batch", "accumulate", "frames", "size", "kept"),
     float: (
         *("momentum", "learning_rate", "head_rate", "bias_rate", "warmup", "decay", "weight_decay"),
-        *("label_smoothing", "clip_gradient", "dropout", "ema", "joined", "lively", "jitter"),
+        *(
+            "label_smoothing",
+            "clip_gradient",
+            "dropout",
+            "ema",
+            "joined",
+            "lively",
+            "jitter",
+            "tempo",
+            "still",
+            "mixup",
+        ),
     ),
     str: (
         *("name", "modality", "architecture", "init", "source", "data", "optimiser", "schedule"),
@@ -126,7 +140,20 @@ _CHOICES = {
     "precision": ("auto", "float32", "bfloat16", "float16"),
 }
 _ABOVE_0 = ("batch", "accumulate", "frames", "size", "learning_rate", "fps", "clip_gradient")
-_SHARES = ("joined", "lively", "jitter", "warmup", "momentum", "ema", "decay", "dropout", "label_smoothing")
+_SHARES = (
+    "joined",
+    "lively",
+    "jitter",
+    "tempo",
+    "still",
+    "mixup",
+    "warmup",
+    "momentum",
+    "ema",
+    "decay",
+    "dropout",
+    "label_smoothing",
+)
 _SMALLEST_PX = 16  # what the networks' strides leave something of
 
 

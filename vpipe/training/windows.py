@@ -8,17 +8,19 @@ from vpipe.models.weights import StreamSpec
 from vpipe.recognition.published import DENSE_WINDOW, clip_indices
 from vpipe.recognition.sampling import plan_clips
 from vpipe.training.pieces import Piece
+from vpipe.training.preparing import frames_per_input
 
 VALIDATION_CLIPS = 10  # as `vpipe classify` takes
 
 
 def training_window(
-    piece: Piece, spec: StreamSpec, labels: int, rng: np.random.Generator
+    piece: Piece, spec: StreamSpec, labels: int, rng: np.random.Generator, tempo: float = 0.0
 ) -> tuple[list[int], np.ndarray]:
     """(places in the stored video, target float32 (labels,)) of a random window of a piece.
 
     A window of a packaged stream is T frames in a row. In an untrimmed video its middle lies in the piece and
     its target is what it shows: of a window across a boundary, each label the share of time that it has.
+    With `tempo`, RGB frames follow each other up to exp(tempo) faster or slower than they would.
     """
     target = np.zeros(labels, np.float32)
     target[piece.label] = 1
@@ -26,8 +28,11 @@ def training_window(
     if spec.convention is not None:
         first, last = _frames_of(piece)
         return [first + i for i in _random_indices(spec, last - first, rng)], target
-    fps, span = float(spec.fps), spec.frames / float(spec.fps)
-    latest = max(0, length - spec.frames)
+    apart = frames_per_input(spec)
+    fps = float(spec.fps) * apart
+    step = apart * (float(np.exp(rng.uniform(-tempo, tempo))) if apart > 1 else 1.0)
+    span = step * spec.frames / fps
+    latest = max(0, length - round(step * (spec.frames - 1)) - 1)
     if piece.whole:
         start = int(rng.integers(latest + 1))
     else:
@@ -36,7 +41,7 @@ def training_window(
         shown = _shown(piece, start / fps, start / fps + span, labels)
         target = shown if shown.sum() > 0 else target
         target /= target.sum()
-    return list(range(start, start + spec.frames)), target
+    return [start + round(step * k) for k in range(spec.frames)], target
 
 
 def validation_windows(piece: Piece, spec: StreamSpec) -> list[list[int]]:
@@ -46,9 +51,11 @@ def validation_windows(piece: Piece, spec: StreamSpec) -> list[list[int]]:
     if spec.convention is not None:
         taken = clip_indices(spec.convention, spec.frames, length, clips=spec.convention.clips, twice=False)
         return [[first + i for i in clip] for clip in taken]
-    plan = plan_clips(length, spec.frames, clips=VALIDATION_CLIPS)
-    end = last - 1 if spec.modality == "rgb" else len(piece.video.stored)
-    return [[min(first + k, end) for k in range(s, s + spec.frames)] for s in plan.starts]
+    apart = frames_per_input(spec)
+    first = -(-first // apart) * apart
+    plan = plan_clips(max(1, -(-(last - first) // apart)), spec.frames, clips=VALIDATION_CLIPS)
+    end = first + (plan.grid_length - 1) * apart if spec.modality == "rgb" else len(piece.video.stored)
+    return [[min(first + apart * k, end) for k in range(s, s + spec.frames)] for s in plan.starts]
 
 
 def _frames_of(piece: Piece) -> tuple[int, int]:
