@@ -30,10 +30,15 @@ BLOCK, REACH = 16, 10  # px: side of a block, and how far off it is searched
 ROWS_PER_ROW = 2  # rows of the frame that are averaged into a row of the small picture: the rest is not read
 AT_LEAST = 7.0  # grey levels (of 255) of mean difference below which nothing is searched: the same picture
 FLAT = 3.0  # grey levels of standard deviation: blocks below have nothing to search for
-FOUND = 0.7  # mean correlation from which the frame before explains this one
+FOUND = 0.7  # likeness from which the frame before explains this one
+FOUND_ALONE = (
+    0.85  # the same where hardly anything changes in the frames around: soft pictures are much alike
+)
+ALONE = 5.0  # change at such a cut, over the greatest change around
+BACK = 0.15  # likeness to what was before a flash, over that of the flash itself
 OUTLIER = 1.5  # what is not found at a cut, over what is not found in the frames around it
 AROUND = 3  # frames before and after that a cut is compared with: it is known this many frames later
-SOFT_S = 0.25  # frames around count only within this time: at low rates everything moves far
+SOFT_S = 0.25  # frames around but the nearest two count only within this time: at low rates all moves far
 
 
 @dataclass(frozen=True)
@@ -74,9 +79,9 @@ def small_picture(frame: av.VideoFrame) -> NDArray[np.uint8]:
     samples = np.frombuffer(memory, np.uint16 if depth > 8 else np.uint8).reshape(plane.height, -1)
     per_pixel = layout.padded_bits_per_pixel // 8 if packed else 1
     # Of packed pixels the first byte: luma, or a colour.
-    rows = samples[:: max(1, plane.height // (HEIGHT * ROWS_PER_ROW)), : plane.width * per_pixel : per_pixel]
-    # A multiple of the rows wanted is several times faster to average; what is left out is at the bottom.
-    small = _shrunk(rows[: len(rows) // HEIGHT * HEIGHT] if len(rows) > HEIGHT else rows)
+    # As many rows as are wanted, evenly: several times faster to average than another number.
+    rows = samples[np.arange(HEIGHT * ROWS_PER_ROW) * plane.height // (HEIGHT * ROWS_PER_ROW)]
+    small = _shrunk(rows[:, : plane.width * per_pixel : per_pixel])
     return (small >> (depth - 8)).astype(np.uint8) if depth > 8 else small
 
 
@@ -137,18 +142,20 @@ class ShotDetector:
         around = [
             i
             for i in range(max(1, place - AROUND), min(len(self._recent), place + AROUND + 1))
-            if i != place and abs(self._recent[i].time_s - frame.time_s) <= SOFT_S
+            if i != place and (abs(i - place) <= 2 or abs(self._recent[i].time_s - frame.time_s) <= SOFT_S)
         ]
         # Searching costs a hundred times what the change costs, so it is for the greatest change around only.
-        if place < 1 or frame.change < max((self._recent[i].change for i in around), default=0.0):
+        most = max((self._recent[i].change for i in around), default=0.0)
+        if place < 1 or frame.change < most:
             return []
         here = self._unlike(place)
-        if here <= 1 - FOUND or any(self._unlike(i) * OUTLIER > here for i in around):
+        explained = FOUND_ALONE if frame.change > ALONE * most else FOUND
+        if here <= 1 - explained or any(self._unlike(i) * OUTLIER > here for i in around):
             return []
         later = min(place + 2, len(self._recent) - 1)
         if later > place:
             back = likeness(self._recent[place - 1].picture, self._recent[later].picture)
-            if back >= FOUND:
+            if back >= FOUND and back > 1 - here + BACK:
                 return []  # a flash: what was there before is back
         return [Cut(self._frames - 1 - ahead, frame.time_s)]
 

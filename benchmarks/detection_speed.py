@@ -1,0 +1,123 @@
+"""How fast `vpipe detect` with default options goes over a video, beside decoding alone.
+
+One encoded stretch is repeated without encoding it again. Start-up (imports, model) is listed apart. Decoding
+alone goes through the same FrameSource, which looks at no picture and converts none.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from benchmarks.remux import repeat
+from benchmarks.untrimmed import MOTIONS, Renderer
+from vpipe import threads
+from vpipe.detection.detector import DetectorSettings, detect
+from vpipe.media import FrameSource, VideoWriter
+from vpipe.models import load_model
+from vpipe.recognition.precision import resolve_dtype
+from vpipe.recognition.recognizer import Recognizer
+from vpipe.recognition.snippets import detection_grid, scan
+from vpipe.synth.timing import random_timeline
+
+SEED = 6006
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A video: `encoded_s` seconds are made, repeated to `length_s`."""
+
+    name: str
+    size: tuple[int, int]  # (width, height), px
+    fps: Fraction
+    encoded_s: float
+    length_s: float
+    vfr: bool = False
+    codec: str = "libx264"
+    pix_fmt: str = "yuv420p"
+    crf: int = 23
+
+
+KINDS = (
+    Kind("340x256 30 fps H.264", (340, 256), Fraction(30), 60, 600),
+    Kind("1080p30 H.264", (1920, 1080), Fraction(30), 12, 60),
+    Kind("4K60 HEVC 10 bit", (3840, 2160), Fraction(60), 2, 8, codec="libx265", pix_fmt="yuv420p10le"),
+    Kind("1080x1920 VFR H.264", (1080, 1920), Fraction(30), 12, 60, vfr=True),
+)
+
+
+def speed(folder: Path, model: str) -> dict[str, Any]:
+    """A row for each kind of video."""
+    begin = time.perf_counter()
+    recognizer = Recognizer(load_model(model), dtype=resolve_dtype("auto", "cpu"), batch_size=8)
+    ready_s = time.perf_counter() - begin
+    rows = {kind.name: _measure(kind, folder, recognizer) for kind in KINDS}
+    return {"jobs": threads.jobs(), "model_ready_s": round(ready_s, 2), **rows}
+
+
+def _measure(kind: Kind, folder: Path, recognizer: Recognizer) -> dict[str, Any]:
+    video = _long_video(kind, folder)
+    scored = 0
+    run = recognizer.streams[0].network.register_forward_pre_hook
+
+    def count(_: object, inputs: tuple[Any, ...]) -> None:
+        nonlocal scored
+        scored += inputs[0].shape[0] * inputs[0].shape[1]
+
+    begin = time.perf_counter()
+    with run(count):
+        scanned = scan(video, recognizer, grid=detection_grid(recognizer), jobs=threads.jobs())
+    scanned_s = time.perf_counter() - begin
+    segments = detect(scanned.scores, DetectorSettings())
+    whole_s = time.perf_counter() - begin
+    begin = time.perf_counter()
+    decoded = FrameSource(video, threads=threads.jobs()).timeline(exact=True)
+    decoding_s = time.perf_counter() - begin
+    video.unlink()
+    return {
+        "video_s": round(scanned.duration_s, 1),
+        "segments": len(segments),
+        "times_real_time": round(scanned.duration_s / whole_s, 1),
+        "decoding_alone_times_real_time": round(float(decoded.duration_s) / decoding_s, 1),
+        "share_of_decoding_speed": round(decoding_s / whole_s, 3),
+        "backbone_frames_per_frame": round(scored / scanned.frames, 3),
+        "after_backbone_share": round((whole_s - scanned_s) / whole_s, 4),
+    }
+
+
+def _long_video(kind: Kind, folder: Path) -> Path:
+    cv2.setNumThreads(1)
+    rng = np.random.default_rng(SEED)
+    shrink = 1 if min(kind.size) <= 360 else 4
+    small = kind.size[0] // shrink, kind.size[1] // shrink
+    show = Renderer(random_timeline(rng, kind.encoded_s, MOTIONS), small, [SEED], None)
+    short, long = folder / "short.mp4", folder / "long.mp4"
+    width, height = kind.size
+    times = [k / kind.fps for k in range(round(kind.encoded_s * kind.fps))]
+    if kind.vfr:
+        times = [t for k, t in enumerate(times) if k % 5 != 3]
+    options = {"preset": "ultrafast"} if kind.codec == "libx265" else {}
+    with VideoWriter(
+        short,
+        width,
+        height,
+        fps=None if kind.vfr else kind.fps,
+        codec=kind.codec,
+        pix_fmt=kind.pix_fmt,
+        crf=kind.crf,
+        options=options,
+    ) as writer:
+        for t in times:
+            picture = show.at(float(t))
+            if small != kind.size:
+                picture = cv2.resize(picture, kind.size, interpolation=cv2.INTER_CUBIC)
+            writer.write(picture, t if kind.vfr else None)
+    repeat(short, long, round(kind.length_s / kind.encoded_s))
+    short.unlink()
+    return long

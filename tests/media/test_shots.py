@@ -1,0 +1,139 @@
+"""Where a film cuts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from vpipe.media import FrameSource, VideoWriter
+from vpipe.media.shots import HEIGHT, WIDTH, Cut, ShotDetector, likeness, shots
+from vpipe.recognition.snippets import find_cuts
+
+
+def texture(seed: int, size: int = 256) -> np.ndarray:
+    """A large grey picture with detail of all sizes."""
+    rng = np.random.default_rng(seed)
+    picture = np.zeros((size, size), np.float32)
+    for cell in (4, 8, 16, 64):
+        noise = rng.standard_normal((size // cell, size // cell)).astype(np.float32)
+        picture += cv2.resize(noise, (size, size), interpolation=cv2.INTER_CUBIC) * cell**0.5
+    return np.asarray(cv2.normalize(picture, None, 0, 255, cv2.NORM_MINMAX), dtype=np.uint8)
+
+
+def pan(seed: int, frames: int, step_px: int) -> list[np.ndarray]:
+    """Small pictures of a camera that moves over a texture."""
+    picture = texture(seed)
+    return [picture[40 : 40 + HEIGHT, 8 + step_px * k :][:, :WIDTH] for k in range(frames)]
+
+
+def cuts(pictures: Sequence[np.ndarray], fps: float = 25) -> list[int]:
+    detector = ShotDetector()
+    found = [c for k, p in enumerate(pictures) for c in detector.add(np.ascontiguousarray(p), k / fps)]
+    return [cut.frame for cut in found + detector.close()]
+
+
+@pytest.mark.parametrize("step_px", [0, 1, 5])
+def test_a_cut_between_two_pans(step_px: int) -> None:
+    assert cuts(pan(1, 20, step_px) + pan(2, 20, step_px)) == [20]
+
+
+@pytest.mark.parametrize("step_px", [0, 2, 8])
+def test_motion_is_no_cut(step_px: int) -> None:
+    assert cuts(pan(3, 22, step_px)) == []
+
+
+def test_cuts_close_to_the_ends() -> None:
+    assert cuts(pan(1, 2, 1) + pan(2, 12, 1)) == [2]
+    assert cuts(pan(1, 12, 1) + pan(2, 1, 1)) == [12]
+
+
+@pytest.mark.parametrize("length", [1, 2])
+def test_a_flash_is_no_cut(length: int) -> None:
+    white = [np.full((HEIGHT, WIDTH), 250, np.uint8)] * length
+    shot = pan(1, 30, 1)
+    assert cuts(shot[:15] + white + shot[15 + length :]) == []
+
+
+@pytest.mark.parametrize("frames", [6, 12, 25])
+def test_a_dissolve_is_no_cut(frames: int) -> None:
+    first, second = pan(1, 20 + frames, 1), pan(2, 20 + frames, 1)
+    mixed = [
+        cv2.addWeighted(a, 1 - (k + 1) / (frames + 1), b, (k + 1) / (frames + 1), 0)
+        for k, (a, b) in enumerate(zip(first[20:], second[:frames], strict=True))
+    ]
+    assert cuts(first[:20] + mixed + second[frames:]) == []
+
+
+def test_black_and_back() -> None:
+    black = [np.zeros((HEIGHT, WIDTH), np.uint8)] * 10
+    assert cuts(pan(1, 10, 1) + black + pan(2, 10, 1)) == [10, 20]
+
+
+def test_likeness_does_not_look_at_brightness() -> None:
+    picture = texture(1)[:HEIGHT, :WIDTH]
+    darker = np.asarray(picture * 0.5 + 10, dtype=np.uint8)
+    assert likeness(picture, darker) > 0.95
+    assert likeness(picture, texture(2)[:HEIGHT, :WIDTH].copy()) < 0.8
+
+
+def test_a_cut_is_known_a_few_frames_later_and_never_before() -> None:
+    detector = ShotDetector()
+    told = {}
+    for k, picture in enumerate(pan(1, 10, 1) + pan(2, 10, 1)):
+        undecided = detector.decided_s
+        for cut in detector.add(np.ascontiguousarray(picture), k / 25):
+            told[cut.frame] = k
+            assert cut.time_s >= undecided
+    assert told == {10: 13}
+
+
+def test_shots_between_cuts() -> None:
+    found = shots([Cut(5, 0.5), Cut(9, 0.9)], 20, 2.0)
+    assert [(s.start_frame, s.end_frame) for s in found] == [(0, 5), (5, 9), (9, 20)]
+    assert [(s.start_s, s.end_s) for s in found] == [(0.0, 0.5), (0.5, 0.9), (0.9, 2.0)]
+    assert [s.to_json()["end_frame"] for s in shots([], 3, 0.3)] == [3]
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv420p10le", "gray", "rgb24", "gbrp", "yuyv422", "pal8"])
+def test_small_pictures_of_all_kinds_of_pixels(tmp_path: Path, pix_fmt: str) -> None:
+    import av
+
+    from vpipe.media.shots import small_picture
+
+    grey = cv2.resize(texture(4), (160, 120), interpolation=cv2.INTER_AREA)
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(grey), format="gray").reformat(format="rgb24")
+    if pix_fmt == "pal8":  # numbers of colours, which say nothing by themselves
+        levels = (np.arange(256) * 97 % 256).astype(np.uint8)
+        palette = np.stack([np.full(256, 255, np.uint8), levels, levels, levels], axis=1)
+        numbers = np.argsort(levels).astype(np.uint8)[grey]
+        made = av.VideoFrame.from_ndarray((numbers, np.ascontiguousarray(palette)), format="pal8")
+    else:
+        made = frame.reformat(format=pix_fmt)
+    small = small_picture(made)
+    assert small.shape == (HEIGHT, WIDTH)
+    assert small.dtype == np.uint8
+    wanted = cv2.resize(grey, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+    assert np.corrcoef(small.ravel(), wanted.ravel())[0, 1] > 0.9
+
+
+def test_cuts_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "film.mkv"
+    with VideoWriter(path, 128, 96, fps=Fraction(25)) as writer:
+        for seed, frames in ((1, 20), (2, 15), (3, 25)):
+            for picture in pan(seed, frames, 1):
+                writer.write(np.repeat(cv2.resize(picture, (128, 96))[..., None], 3, axis=2))
+    assert [cut.frame for cut in find_cuts(FrameSource(path))] == [20, 35]
+
+
+@pytest.mark.slow
+def test_cuts_in_films_of_real_clips(tmp_path: Path, shared_dir: Path) -> None:
+    from benchmarks.films import shot_f1
+
+    found = shot_f1(shared_dir / "clips", tmp_path, films=3, seed=11)
+    assert found["cuts"] > 60
+    assert found["f1"] >= 0.97
