@@ -152,6 +152,21 @@ def import_(
     temporal_pool: Annotated[
         bool, typer.Option("--temporal-pool", help="TSM built with temporal_pool, its layer2 unwrapped.")
     ] = False,
+    non_local: Annotated[
+        Literal["embedded-gaussian", "dot-product"] | None,
+        typer.Option(help="Of networks with non-local blocks, where the weights are alike."),
+    ] = None,
+    as_init: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ARCH",
+            help="From ImageNet weights of a torchvision ResNet, for `vpipe train --init`: tsn-resnet, tsm, "
+            "stm, tanet, tdn, resnet3d or slowfast.",
+        ),
+    ] = None,
+    modality: Annotated[
+        Literal["rgb", "flow"], typer.Option(help="With --as-init: what the network will see.")
+    ] = "rgb",
     licence: Annotated[str, typer.Option(help="Of the weights, for the record.")] = "as its source says",
 ) -> None:
     """Turn a published checkpoint into a weight file; nothing that is in the file is run."""
@@ -160,6 +175,17 @@ def import_(
 
     if output.suffix != ".safetensors":
         raise UsageError("bad_output", f"{output}: a weight file is named *.safetensors")
+    if as_init is not None:
+        from vpipe.models.importer.initial import import_initial
+
+        begun = import_initial(checkpoint, output, as_init, modality=modality, segments=segments)
+        typer.echo(
+            f"vpipe: {as_init}: {begun.taken} tensors from the image network, {begun.fresh} start afresh\n"
+            f"vpipe: next: vpipe train DATA --init {output}",
+            err=True,
+        )
+        write_stdout(f"{output}\n")
+        return
     choices = Choices(
         segments=segments,
         sampling=sampling,
@@ -168,6 +194,7 @@ def import_(
         alpha=alpha,
         beta=beta,
         temporal_pool=temporal_pool,
+        non_local=non_local,
     )
     done = import_checkpoint(checkpoint, output, labels, choices=choices, architecture=arch, licence=licence)
     notes = [f"{done.layout}: {done.architecture}, {done.classes} classes", *done.notes]

@@ -24,6 +24,7 @@ from vpipe.models.registry import build
 from vpipe.models.tensor_file import bad_weights, read_tensors, write_tensors
 
 FORMAT = "vpipe.weights/1"
+INITIAL = "weights to start training from, not a video model:"  # begins the source of such a file
 
 
 @dataclass(frozen=True)

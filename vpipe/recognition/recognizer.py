@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vpipe.errors import UsageError
 from vpipe.models import Model, Stream
+from vpipe.models.weights import INITIAL
 from vpipe.recognition.folding import fold, foldable
 from vpipe.recognition.preprocess import Normalise, View, mirror_columns
 
@@ -48,7 +49,7 @@ class Recognizer:
     dtype: fp32, bf16 or fp16, of weights and activations; the softmax is always fp32. batch_size: clips
     that go through the network together.
 
-    Raises UsageError: `no_such_stream`, `bad_dtype`.
+    Raises UsageError: `no_such_stream`, `bad_dtype`, `only_initial` for weights that are no model yet.
     """
 
     def __init__(
@@ -64,6 +65,11 @@ class Recognizer:
             raise UsageError("bad_dtype", f"--dtype {dtype}: choose one of {', '.join(DTYPES)}")
         if batch_size < 1:
             raise UsageError("bad_batch_size", f"--batch-size {batch_size}: give at least 1")
+        if model.header.source.startswith(INITIAL):
+            raise UsageError(
+                "only_initial",
+                f"model '{model.name}': {model.header.source}; `vpipe train DATA --init` takes it",
+            )
         self.model, self.device = model, device
         self.labels = list(model.labels)
         self.batch_size = batch_size

@@ -21,6 +21,13 @@ MIT_NAMES = (
     (r"^(module\.)?base_model\.", "backbone."),
     (r"^(module\.)?new_fc\.", "fc."),
 )
+# torchvision's names of a residual network, in the form `conv.weight` and `bn.weight` side by side.
+RESNET_NAMES = (
+    (r"\b(conv\d)\.(weight|bias)$", r"\1.conv.\2"),
+    (r"\bbn(\d)\.", r"conv\1.bn."),
+    (r"\bdownsample\.0\.", "downsample.conv."),
+    (r"\bdownsample\.1\.", "downsample.bn."),
+)
 # Non-local blocks as temporal-shift-module and mmaction2 have them.
 NON_LOCAL = (
     (r"\.(nl|non_local_block)\.", ".after."),
