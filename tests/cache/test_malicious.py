@@ -280,7 +280,7 @@ def test_packets_that_are_no_video(whole: Path, tmp_path: Path) -> None:
 
 def test_a_worker_that_hangs_or_dies(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with ForeignFile(whole) as file:
-        file._worker.kill()
+        file._worker.process.kill()
         with pytest.raises(DamagedFile, match="ended"):
             file.codes(0)
     monkeypatch.setattr(foreign, "ANSWER_WITHIN_S", 0.0)

@@ -1,25 +1,19 @@
 """Flow files from elsewhere are opened by a process of their own: it may crash, hang or eat memory, not we.
 
-    python -m vpipe.cache.foreign FILE      the worker: opens FILE, then answers on stdout
-
-    worker -> the index, then an answer to each request
-    us     -> "damaged" or "codes 12", a line each
-    answer: 8 bytes, the length of a JSON header, the header; then the arrays whose lengths the header gives
+request            answer
+open (path)        manifest, volatile; the tables end to end as payload
+damaged            the pairs that cannot be read
+codes (pair)       the codes of one flow as payload
 
 Nothing the worker says is executed or unpickled: it may have been taken over by the file.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import select
-import subprocess
-import sys
-import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,10 +21,10 @@ import numpy.typing as npt
 from vpipe.cache.records import DamagedFile
 from vpipe.cache.sealed import FlowFile, SealedFile
 from vpipe.cache.structure import Index, check_manifest, table_specs
+from vpipe.workers import Channel, Worker, WorkerDied, WorkerFault, WorkerStalled, restrict
 
 ANSWER_WITHIN_S = 30.0
 MEMORY_BYTES = 2 << 30  # beyond what the worker has when it begins
-_HEADER_LIMIT_BYTES = 4 << 20
 
 
 class ForeignFile(FlowFile):
@@ -40,21 +34,19 @@ class ForeignFile(FlowFile):
     """
 
     def __init__(self, path: Path) -> None:
-        command = [sys.executable, "-m", "vpipe.cache.foreign", os.path.abspath(path)]
-        self._worker = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
-        )
         self.path = path
+        self._worker = Worker("vpipe.cache.foreign")
         try:
-            header = self._header()
+            header, data = self._ask({"open": os.path.abspath(path)})
             manifest = header["manifest"]
             check_manifest(manifest, lambda reason: DamagedFile(f"{path}: {reason}"))
             if manifest["shape"][0] > os.stat(path).st_size:
                 raise DamagedFile(f"{path}: claims more flows than it has bytes")
-            tables = {
-                name: np.frombuffer(self._exactly(dtype.itemsize * int(np.prod(shape))), dtype).reshape(shape)
-                for name, (dtype, shape) in table_specs(manifest).items()
-            }
+            tables = {}
+            for name, (dtype, shape) in table_specs(manifest).items():
+                size = dtype.itemsize * int(np.prod(shape))
+                tables[name] = np.frombuffer(data[:size], dtype).reshape(shape)
+                data = data[size:]
             super().__init__(path, Index(manifest, header["volatile"], tables, np.empty((0, 2), np.int64)))
         except BaseException as error:
             self.close()
@@ -70,100 +62,54 @@ class ForeignFile(FlowFile):
 
     def close(self) -> None:
         """End the worker."""
-        self._worker.kill()
-        self._worker.wait()
-        for pipe in (self._worker.stdin, self._worker.stdout):
-            assert pipe is not None
-            pipe.close()
+        self._worker.close()
 
     def damaged(self, pairs: Iterable[int]) -> list[int]:
         """Those of `pairs` that cannot be read as they were written."""
-        self._ask("damaged")
-        bad = set(self._header()["damaged"])
+        bad = set(self._ask({"damaged": True})[0]["damaged"])
         return [pair for pair in pairs if pair in bad]
 
     def codes(self, pair: int) -> npt.NDArray[Any]:
         """The codes (2, H, W) of one flow. Raises DamagedFile, naming it."""
-        self._ask(f"codes {pair}")
-        self._header()
         width, height = self.grid.size
-        data = self._exactly(2 * width * height * self.storage.dtype.itemsize)
+        _, data = self._ask({"codes": pair})
+        if len(data) != 2 * width * height * self.storage.dtype.itemsize:
+            raise DamagedFile(f"{self.path}: a flow of another size than it says")
         return np.frombuffer(data, self.storage.dtype).reshape(2, height, width)
 
-    def _ask(self, request: str) -> None:
-        assert self._worker.stdin is not None
+    def _ask(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         try:
-            self._worker.stdin.write(f"{request}\n".encode())
-        except OSError:
-            raise self._gone() from None
-
-    def _header(self) -> dict[str, Any]:
-        length = int.from_bytes(self._exactly(8), "little")
-        if length > _HEADER_LIMIT_BYTES:
-            raise DamagedFile(f"{self.path}: its index is too long")
-        header: dict[str, Any] = json.loads(self._exactly(length))
+            self._worker.send(request, stall_s=ANSWER_WITHIN_S)
+            header, data = self._worker.receive(stall_s=ANSWER_WITHIN_S)
+        except WorkerStalled:
+            raise DamagedFile(f"{self.path}: reading it takes too long") from None
+        except WorkerDied as fault:
+            raise DamagedFile(f"{self.path}: the process that reads it ended ({fault.how})") from None
+        except WorkerFault as fault:
+            raise DamagedFile(f"{self.path}: the process that reads it speaks nonsense ({fault})") from None
         if "error" in header:
             raise DamagedFile(str(header["error"]))
-        return header
-
-    def _exactly(self, length: int) -> bytes:
-        assert self._worker.stdout is not None
-        pipe, deadline = self._worker.stdout.fileno(), time.monotonic() + ANSWER_WITHIN_S
-        pieces = []
-        while length:
-            if not select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                raise DamagedFile(f"{self.path}: reading it takes too long")
-            piece = os.read(pipe, min(length, 1 << 20))
-            if not piece:
-                raise self._gone()
-            pieces.append(piece)
-            length -= len(piece)
-        return b"".join(pieces)
-
-    def _gone(self) -> DamagedFile:
-        code = self._worker.wait()
-        return DamagedFile(f"{self.path}: the process that reads it ended (exit code {code})")
+        return header, data
 
 
-def _serve(path: Path, requests: IO[bytes], answers: IO[bytes]) -> None:
-    """The worker: the index of `path`, then an answer to each request."""
-
-    def send(header: dict[str, Any], *arrays: npt.NDArray[Any]) -> None:
-        text = json.dumps(header).encode()
-        answers.write(len(text).to_bytes(8, "little") + text)
-        for array in arrays:
-            answers.write(np.ascontiguousarray(array).tobytes())
-        answers.flush()
-
+def main(channel: Channel) -> None:
+    """The worker: the index of a file, then an answer to each request."""
+    restrict(MEMORY_BYTES)
+    first, _ = channel.receive()
+    path = Path(first["open"])
     try:
         file = SealedFile(path)
     except (DamagedFile, OSError, MemoryError) as error:
-        send({"error": str(error) or f"{path}: takes more memory than flow can"})
+        channel.send({"error": str(error) or f"{path}: takes more memory than flow can"})
         return
-    tables = [file.index.tables[name] for name in table_specs(file.manifest)]
-    send({"manifest": file.manifest, "volatile": file.volatile}, *tables)
-    for line in requests:
+    tables = b"".join(file.index.tables[name].tobytes() for name in table_specs(file.manifest))
+    channel.send({"manifest": file.manifest, "volatile": file.volatile}, tables)
+    while True:
+        request, _ = channel.receive()
         try:
-            if line == b"damaged\n":
-                send({"damaged": file.damaged(range(file.grid.pairs))})
+            if "damaged" in request:
+                channel.send({"damaged": file.damaged(range(file.grid.pairs))})
             else:
-                send({}, file.codes(int(line.split()[1])))
+                channel.send({}, np.ascontiguousarray(file.codes(int(request["codes"]))).tobytes())
         except (DamagedFile, MemoryError) as error:
-            send({"error": str(error) or f"{path}: takes more memory than flow can"})
-
-
-def _limit_memory() -> None:
-    try:
-        import resource  # not on every system
-
-        with open("/proc/self/statm") as status:
-            now = int(status.read().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (now + MEMORY_BYTES, now + MEMORY_BYTES))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    except (ImportError, OSError, ValueError):
-        return  # then the time limit remains
-
-
-if __name__ == "__main__":
-    _limit_memory()
-    _serve(Path(sys.argv[1]), sys.stdin.buffer, sys.stdout.buffer)
+            channel.send({"error": str(error) or f"{path}: takes more memory than flow can"})
