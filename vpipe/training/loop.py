@@ -20,12 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vpipe.errors import VpipeError
+from vpipe.errors import UsageError, VpipeError
 from vpipe.models.layers import channels_last
 from vpipe.models.registry import build
 from vpipe.training.allocator import keep_freed_memory
 from vpipe.training.checkpoint import Checkpoint
-from vpipe.training.distributed import Job, losses_named, parallel, synced, total
+from vpipe.training.distributed import Job, gathered, losses_named, parallel, synced, total
 from vpipe.training.optimiser import Average, drop_inputs_of_head, freeze, make_optimiser, set_rate
 from vpipe.training.reading import Batches, describe, read_ahead
 from vpipe.training.recipe import Recipe
@@ -110,7 +110,7 @@ def train(
     run = _Run(recipe, network, normalisation or NORMALISATION[recipe.modality], device, job)
     known = {"recipe": recipe.to_json(), **(identity or {})}
     state = Checkpoint(folder / "checkpoint.pt", known, run.parts())
-    step, done = state.load() if resume else (0, 0)
+    step, done = _agreed(state.load() if resume else (0, 0), job, state.path)
     group = job.world * recipe.accumulate
     steps = step + max(0, -(-(len(dataset) - done) // group))
     mine = range(done + job.rank, done + (steps - step) * group, job.world)
@@ -140,6 +140,16 @@ def train(
         finally:
             getattr(batches, "close", lambda: None)()
     return run.result(), step, True
+
+
+def _agreed(position: tuple[int, int], job: Job, path: Path) -> tuple[int, int]:
+    """Where to go on from. Raises UsageError where processes see different checkpoints."""
+    if len(set(gathered(position, job))) > 1:
+        raise UsageError(
+            "bad_checkpoint",
+            f"{path}: not the same for all processes; copy the run's folder to every machine",
+        )
+    return position
 
 
 class _Run:
