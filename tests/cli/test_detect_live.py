@@ -1,0 +1,223 @@
+"""`vpipe detect -`: a video on stdin, with the events of the same video as a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from vpipe.detection.detector import DetectorSettings, detect, in_order
+from vpipe.detection.live import LiveDetection
+from vpipe.errors import InputError, UsageError
+from vpipe.media import VideoWriter
+from vpipe.media.shots import Shot, shots
+from vpipe.recognition.recognizer import Recognizer
+from vpipe.recognition.snippets import detection_grid, scan
+
+from .small_models import write_model
+
+SETTINGS = DetectorSettings(min_score=0.05, include_background=True)
+
+
+def film(path: Path, pieces: int = 4, fps: Fraction = Fraction(25), vfr: bool = False) -> Path:
+    """Shots of two to four seconds that move in different directions."""
+    rng = np.random.default_rng(1)
+    t = 0
+    with VideoWriter(path, 96, 64, fps=None if vfr else fps) as writer:
+        for _ in range(pieces):
+            picture = cv2.resize(rng.integers(0, 256, (12, 16, 3), np.uint8), (128, 96))
+            step = int(rng.integers(-3, 4))
+            for k in range(int(rng.integers(2, 5) * fps)):
+                t += 1
+                if not vfr or rng.random() < 0.8:
+                    writer.write(np.roll(picture, k * step, 1)[:64, :96].copy(), t / fps if vfr else None)
+    return path
+
+
+@pytest.fixture(scope="module")
+def recognizer(tmp_path_factory: pytest.TempPathFactory) -> Recognizer:
+    from vpipe.models import load_model
+
+    path = write_model(tmp_path_factory.mktemp("model") / "small.safetensors", "rgb")
+    return Recognizer(load_model(path), batch_size=4)
+
+
+def live(path: Path, recognizer: Recognizer, **options: Any) -> LiveDetection:
+    """As if the file was piped in."""
+    reading, writing = os.pipe()
+    subprocess.Popen(["cat", path], stdout=writing)
+    os.close(writing)
+    return LiveDetection(reading, recognizer, SETTINGS, **options)
+
+
+@pytest.mark.parametrize(("suffix", "vfr"), [(".mp4", False), (".mp4", True), (".mkv", True), (".ts", False)])
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_events_equal_those_of_the_file(
+    tmp_path: Path, recognizer: Recognizer, suffix: str, vfr: bool, jobs: int
+) -> None:
+    path = film(tmp_path / f"film{suffix}", vfr=vfr)
+    scanned = scan(path, recognizer, grid=detection_grid(recognizer), jobs=1)
+    stream = live(path, recognizer, jobs=jobs)
+    events = list(stream.events())
+    segments = [event.what for event in events if not isinstance(event.what, Shot)]
+    assert len(segments) > 3
+    assert in_order(segments) == detect(scanned.scores, SETTINGS)
+    found = [event.what for event in events if isinstance(event.what, Shot)]
+    assert found == shots(scanned.scores.cuts, scanned.frames, scanned.duration_s)
+    assert len(found) == 4
+    assert (stream.frames, stream.duration_s) == (scanned.frames, scanned.duration_s)
+    assert stream.warnings == []
+
+
+def test_events_come_while_the_video_still_does(tmp_path: Path, recognizer: Recognizer) -> None:
+    """The stream is held back after two thirds: what ended well before must be known by then."""
+    data = film(tmp_path / "film.ts", pieces=6).read_bytes()
+    reading, writing = os.pipe()
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=writing) as sender:
+        os.close(writing)
+        assert sender.stdin is not None
+        sender.stdin.write(data[: len(data) * 2 // 3])
+        sender.stdin.flush()
+        events = LiveDetection(reading, recognizer, SETTINGS).events()
+        first = next(events)
+        assert sender.poll() is None
+        sender.stdin.write(data[len(data) * 2 // 3 :])
+        sender.stdin.close()
+        rest = list(events)
+    assert first.latency_s < 10
+    assert len(rest) > 3
+
+
+def cut_short(path: Path, share: float) -> Path:
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".mkv", ".mp4"])
+def test_a_stream_that_ends_early(tmp_path: Path, recognizer: Recognizer, suffix: str) -> None:
+    path = cut_short(film(tmp_path / f"film{suffix}"), 0.6)
+    stream = live(path, recognizer)
+    segments = [event.what for event in stream.events() if not isinstance(event.what, Shot)]
+    assert segments
+    assert max(s.end_s for s in segments) <= stream.duration_s
+    assert 3 < stream.duration_s < 12
+
+
+def test_a_stream_that_stalls_is_over_after_the_timeout(tmp_path: Path, recognizer: Recognizer) -> None:
+    data = film(tmp_path / "film.ts").read_bytes()
+    reading, writing = os.pipe()
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=writing) as sender:
+        os.close(writing)
+        assert sender.stdin is not None
+        sender.stdin.write(data[: len(data) // 2])
+        sender.stdin.flush()
+        stream = LiveDetection(reading, recognizer, SETTINGS, stall_s=1.0)
+        begin = time.monotonic()
+        assert [event.what for event in stream.events() if not isinstance(event.what, Shot)]
+        assert time.monotonic() - begin < 30
+        assert [w.code for w in stream.warnings] == ["stalled"]
+
+
+def test_a_caller_that_leaves_early_is_not_held_up(tmp_path: Path, recognizer: Recognizer) -> None:
+    data = film(tmp_path / "film.ts", pieces=6).read_bytes()
+    reading, writing = os.pipe()
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=writing) as sender:
+        os.close(writing)
+        assert sender.stdin is not None
+        sender.stdin.write(data[: len(data) * 2 // 3])
+        sender.stdin.flush()
+        events = LiveDetection(reading, recognizer, SETTINGS, stall_s=1000).events()
+        next(events)
+        begin = time.monotonic()
+        events.close()  # type: ignore[attr-defined]
+        assert time.monotonic() - begin < 10
+
+
+def test_an_index_at_the_end_is_waited_for(tmp_path: Path, recognizer: Recognizer) -> None:
+    path = film(tmp_path / "front.mp4")
+    late = tmp_path / "late.mp4"
+    with av.open(str(path)) as source, av.open(str(late), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    assert late.read_bytes().index(b"mdat") < late.read_bytes().index(b"moov")
+    assert [e.what for e in live(late, recognizer).events()] == [
+        e.what for e in live(path, recognizer).events()
+    ]
+    with pytest.raises(InputError) as caught:
+        live(cut_short(late, 0.5), recognizer)
+    assert caught.value.code == "incomplete"
+    assert "faststart" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [(b"", "empty_stream"), (b"this is no video " * 500, "not_a_video"), (b"#EXTM3U\nx.ts\n", "not_a_video")],
+)
+def test_what_is_no_video(tmp_path: Path, recognizer: Recognizer, data: bytes, code: str) -> None:
+    path = tmp_path / "data"
+    path.write_bytes(data)
+    with pytest.raises(InputError) as caught:
+        live(path, recognizer)
+    assert caught.value.code == code
+    assert "stdin" in caught.value.message
+
+
+def test_one_frame_has_no_motion(tmp_path: Path, recognizer: Recognizer) -> None:
+    path = tmp_path / "one.mkv"
+    with VideoWriter(path, 96, 64, fps=Fraction(25)) as writer:
+        writer.write(np.zeros((64, 96, 3), np.uint8))
+    with pytest.raises(InputError) as caught:
+        list(live(path, recognizer).events())
+    assert caught.value.code == "single_image"
+
+
+def test_models_that_need_flow_are_refused(tmp_path: Path) -> None:
+    from vpipe.models import load_model
+
+    two = Recognizer(load_model(write_model(tmp_path / "two.safetensors", "rgb", "flow")))
+    with pytest.raises(UsageError) as caught:
+        LiveDetection(0, two, SETTINGS)
+    assert caught.value.code == "not_for_streams"
+
+
+def test_from_the_shell(
+    tmp_path: Path, vpipe_executable: Path, clean_environment: dict[str, str], one_error: Callable[..., str]
+) -> None:
+    model = write_model(tmp_path / "small.safetensors", "rgb")
+    path = film(tmp_path / "film.mp4", pieces=2)
+
+    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        with path.open("rb") as stdin:
+            command = [vpipe_executable, "detect", *arguments, "--model", model, "--min-score", "0.05"]
+            return subprocess.run(
+                command, stdin=stdin, capture_output=True, text=True, env=clean_environment, timeout=120
+            )
+
+    done = run("-", "--include-background", "--shots")
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    row = json.loads(run(path, "--include-background", "--shots", "--jsonl").stdout)
+    keys = ("start_s", "end_s", "start_frame", "end_frame", "label", "score")
+    told = [{key: event[key] for key in row["segments"][0]} for event in events if "label" in event]
+    order = [[event[key] for key in keys] for event in told]
+    assert sorted(order) == sorted([segment[key] for key in keys] for segment in row["segments"])
+    assert [event["shot"] for event in events if "shot" in event] == row["shots"]
+    assert all(event["video_id"] == "stdin" and event["latency_s"] >= 0 for event in events)
+    assert f"{len(told)} segments" in done.stderr
+    for refused in (("-", path), ("-", "--json"), ("-", "--anet", tmp_path / "a.json")):
+        failed = run(*refused)
+        assert failed.returncode == 2
+        one_error(failed, "'-'")
