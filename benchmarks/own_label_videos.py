@@ -40,10 +40,11 @@ CLIP_S = (1.8, 3.0)
 MINUTE_S = 60.0
 
 # Lengths in short sides of the frame.
-HOPS_HZ, HOP_HEIGHT = (0.8, 1.8), (0.15, 0.4)
-CIRCLE_HZ, CIRCLE_RADIUS = (0.45, 1.0), (0.1, 0.25)
-GROWTH_HZ, GROWTH = (0.4, 1.2), (0.22, 0.5)  # amplitude of the logarithm of the size
-MEET_GAP = (0.35, 0.8)  # between the two at the beginning, beyond touching
+ACTOR_RADIUS = (0.15, 0.26)  # of the subject whose motion is the label
+HOPS_HZ, HOP_HEIGHT = (0.8, 1.8), (0.2, 0.45)
+CIRCLE_HZ, CIRCLE_RADIUS = (0.5, 1.0), (0.14, 0.28)
+GROWTH_HZ, GROWTH = (0.5, 1.2), (0.3, 0.55)  # amplitude of the logarithm of the size
+MEET_GAP = (0.4, 0.9)  # between the two at the beginning, beyond touching
 
 
 @dataclass(frozen=True)
@@ -94,14 +95,20 @@ def own_scene(
     if label == BACKGROUND:
         return scene
     subjects = list(scene.subjects)
-    subject, level = subjects[-1], rotation(scene.camera.roll.origin)[:2, :2]
+    larger = _between(rng, ACTOR_RADIUS) / subjects[-1].radius
+    subject = replace(
+        subjects[-1], radius=subjects[-1].radius * larger, arm_length=subjects[-1].arm_length * larger
+    )
+    subjects[-1], level = subject, rotation(scene.camera.roll.origin)[:2, :2]
     phase = float(rng.random())
+    # The middle of what it does, so that all of it is in the picture.
+    x, y = scene.camera.position(0.0) + level @ (_room(aspect, subject.radius) * rng.uniform(-1, 1, 2))
     if label == "bounce":
         up = level @ np.array([0.0, -_between(rng, HOP_HEIGHT)])
         hop: dict[str, Any] = {"hertz": _between(rng, HOPS_HZ), "phase": phase}
         hop_x, hop_y = (
-            Hop(path.origin, t_ref=path.t_ref, height=float(part), **hop)
-            for path, part in zip((subject.x, subject.y), up, strict=True)
+            Hop(at - part / 2, t_ref=-phase / hop["hertz"], height=float(part), **hop)
+            for at, part in zip((x, y), up, strict=True)
         )
         subjects[-1] = replace(subject, x=hop_x, y=hop_y)
     elif label.startswith("circle_"):
@@ -110,17 +117,25 @@ def own_scene(
         # Down is positive, so (cos, sin) goes clockwise on the screen.
         cosine = Wobble((radius,), (hertz,), (2 * np.pi * (phase + 0.25),))
         sine = Wobble((radius,), (hertz,), (2 * np.pi * (phase + turn),))
-        x, y = replace(subject.x, rate=0.0, wobble=cosine), replace(subject.y, rate=0.0, wobble=sine)
-        subjects[-1] = replace(subject, x=x, y=y)
+        round_x = Path(x + cosine.at(0.0), wobble=cosine)
+        round_y = Path(y + sine.at(0.0), wobble=sine)
+        subjects[-1] = replace(subject, x=round_x, y=round_y)
     elif label == "meet":
         if len(subjects) < 2:
             subjects.insert(0, _standing(rng, pool, aspect, duration_s, subject))
         subjects[-2:] = _meeting(rng, scene.camera, level, subjects[-2:], duration_s)
     else:
         growth = Wobble((_between(rng, GROWTH),), (_between(rng, GROWTH_HZ),), (2 * np.pi * phase,))
+        subject = replace(subject, x=Path(float(x)), y=Path(float(y)))
         values = {name: getattr(subject, name) for name in subject.__dataclass_fields__}
         subjects[-1] = Growing(**values, growth=growth)
     return replace(scene, label=label, subjects=tuple(subjects))
+
+
+def _room(aspect: float, radius: float) -> np.ndarray:
+    """How far from the middle of the picture a thing of this radius can be that moves by as much: (2,)."""
+    half = np.array([max(aspect, 1.0), max(1 / aspect, 1.0)]) / 2
+    return np.maximum(half - 2 * radius, 0.0)
 
 
 def _between(rng: np.random.Generator, bounds: tuple[float, float]) -> float:
@@ -170,7 +185,10 @@ class _Format:
         return cls(width, height, RATES[int(rng.integers(len(RATES)))], int(rng.integers(18, 31)))
 
     def write(self, path: FilePath, duration_s: float, render: Callable[[float], np.ndarray]) -> int:
+        """Number of frames; a video that is there already stays."""
         frames = max(2, round(duration_s * self.fps))
+        if path.exists():
+            return frames
         with VideoWriter(path, self.width, self.height, fps=Fraction(self.fps), crf=self.crf) as writer:
             for k in range(frames):
                 writer.write(render(k / self.fps))
