@@ -41,12 +41,12 @@ def bench(
     clips: Annotated[
         int | None,
         typer.Option(
-            "--clips", metavar="N", min=32, help="Clips each network sees in training [default: 24000]."
+            "--clips", metavar="N", min=32, help="Clips each network sees in training [default: 8000]."
         ),
     ] = None,
     test: Annotated[
         int | None,
-        typer.Option("--test", metavar="N", min=1, help="Test clips a label [default: 100]."),
+        typer.Option("--test", metavar="N", min=1, help="Test clips a label [default: 60]."),
     ] = None,
     only: Annotated[
         str | None,

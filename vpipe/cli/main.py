@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "eval": ("vpipe.cli.eval", "Score detections against annotations."),
     "train": ("vpipe.cli.train", "Train a model on your own labels."),
     "models": ("vpipe.cli.models", "List models, show what is in a weight file, fuse."),
+    "bench": ("vpipe.cli.bench", "Compare flow, flow-free and 3-D networks on this machine."),
     "synth": ("vpipe.cli.synth", "Generate videos with exact truth."),
 }
 
@@ -158,3 +159,7 @@ def _run(arguments: list[str]) -> int:
         return error.exit_code
     except typer.Abort:
         return INTERRUPTED
+
+
+if __name__ == "__main__":
+    main()

@@ -75,7 +75,7 @@ def compare(
                 "title": of.title,
                 "kind": of.kind,
                 "motion": of.motion,
-                "mixing": of.mixing,
+                "models": of.models,
                 "networks": list(parts),
                 **{key: _total(costs[part][key] for part in parts) for key in COSTS},
                 "accuracy": accuracy[name],

@@ -26,8 +26,8 @@ class Contender:
     name: str
     title: str
     kind: str  # "RGB only", "flow", "flow-free" or "3-D"
-    motion: str  # where motion comes in: "none", "flow", "frames", "features", "both" or "3-D kernels"
-    mixing: str  # where space and time are modelled: "apart", "together" or "none"
+    motion: str  # what it is taken from
+    models: str  # what it models: space, motion, and whether in one
     architecture: str
     hyper: dict[str, Any] = field(default_factory=dict)
     modality: str = "rgb"
@@ -42,33 +42,43 @@ class Fusion:
     title: str
     kind: str
     motion: str
-    mixing: str
+    models: str
     parts: tuple[str, ...]
     weights: tuple[float, ...]
 
 
 _SEGMENTS = {"segments": FRAMES, **BODY}
+_PLAIN = {"bottleneck": False}  # blocks of two 3x3 convolutions
 _STACK = FRAMES - 1
 CONTENDERS: tuple[Contender, ...] = (
-    Contender("tsn", "TSN, RGB only", "RGB only", "none", "none", "tsn-resnet", _SEGMENTS),
+    Contender("tsn", "TSN, RGB only", "RGB only", "nothing", "space", "tsn-resnet", _SEGMENTS | _PLAIN),
     Contender(
-        "flow", "TSN, flow only", "flow", "flow", "apart", "tsn-resnet",
-        {"segments": 1, "stack": _STACK, "channels": 2, **BODY}, "flow", tuple(range(_STACK)),
+        "flow", "TSN, flow only", "flow", "flow", "motion", "tsn-resnet",
+        {"segments": 1, "stack": _STACK, "channels": 2, **BODY, **_PLAIN}, "flow", tuple(range(_STACK)),
     ),
-    Contender("tsm", "TSM", "flow-free", "features", "together", "tsm", _SEGMENTS),
-    Contender("tea", "TEA", "flow-free", "features", "both", "tea", _SEGMENTS | FEW),
-    Contender("stm", "STM", "flow-free", "features", "both", "stm", _SEGMENTS | FEW),
-    Contender("tdn", "TDN", "flow-free", "both", "both", "tdn", _SEGMENTS | FEW, take=NEIGHBOURS),
-    Contender("tanet", "TANet", "flow-free", "features", "together", "tanet", _SEGMENTS),
     Contender(
-        "tsm-diff", "TSM and frame differences", "flow-free", "both", "together", "tsm-diff",
-        {"frames": FRAMES, "widths": [16, 32, 64, 128]},
+        "tsm", "TSM", "flow-free", "features", "spatiotemporal", "tsm",
+        _SEGMENTS | _PLAIN | {"share": 4},  # of 16 channels, the published eighth would be two
     ),
-    Contender("r2plus1d", "R(2+1)D", "3-D", "3-D kernels", "together", "r3d", {**BODY, "pool": True}),
+    Contender("tea", "TEA", "flow-free", "features", "spatiotemporal and motion", "tea", _SEGMENTS | FEW),
+    Contender("stm", "STM", "flow-free", "features", "spatiotemporal and motion", "stm", _SEGMENTS | FEW),
+    Contender(
+        "tdn", "TDN", "flow-free", "frames and features", "spatiotemporal and motion", "tdn",
+        _SEGMENTS | FEW, take=NEIGHBOURS,
+    ),
+    Contender("tanet", "TANet", "flow-free", "features", "spatiotemporal", "tanet", _SEGMENTS),
+    Contender(
+        "tsm-diff", "TSM and frame differences", "flow-free", "frames and features",
+        "spatiotemporal and motion", "tsm-diff", {"frames": FRAMES, "widths": [16, 32, 64, 128]},
+    ),
+    Contender("r2plus1d", "R(2+1)D", "3-D", "3-D kernels", "spatiotemporal", "r3d", BODY),
 )  # fmt: skip
 FUSIONS: tuple[Fusion, ...] = (
-    Fusion("two-stream", "two-stream: RGB and flow", "flow", "flow", "apart", ("tsn", "flow"), (1.0, 1.5)),
-)
+    Fusion(
+        "two-stream", "two-stream: RGB and flow", "flow", "flow", "space and motion apart",
+        ("tsn", "flow"), (1.0, 1.5),
+    ),
+)  # fmt: skip
 # The order of the table.
 ROWS = ("tsn", "flow", "two-stream", "tsm", "tea", "stm", "tdn", "tanet", "tsm-diff", "r2plus1d")
 

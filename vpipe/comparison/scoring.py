@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vpipe.comparison.clips import Clips, Done, flow_codes
+from vpipe.comparison.clips import MIDDLE, Clips, Done, flow_codes
 from vpipe.comparison.contenders import Fusion
 from vpipe.comparison.labels import GROUPS, LABELS, backwards, opposite
 from vpipe.comparison.learning import Trained
-from vpipe.comparison.plan import FRAMES, STORAGE, Plan
+from vpipe.comparison.plan import FRAMES, Plan
 from vpipe.recognition.recognizer import fuse
 from vpipe.training.loop import NORMALISATION
 
@@ -38,14 +38,13 @@ def share(right: int, clips: int) -> dict[str, Any]:
 
 
 def probabilities(trained: Trained, inputs: npt.NDArray[np.uint8], device: str) -> Scores:
-    """Of clips of FRAMES frames: inputs are frames (N, T, S, S, 3) or flow codes (N, T, 2, S, S)."""
+    """Of clips of FRAMES frames: inputs are frames (N, T, M, M, 3) or flow codes (N, T, 2, M, M)."""
     normalise = NORMALISATION[trained.contender.modality].apply
     found = [np.zeros((0, len(LABELS)), np.float32)]
     with torch.inference_mode():
         for begin in range(0, len(inputs), BATCH):
-            batch = np.ascontiguousarray(inputs[begin : begin + BATCH][:, list(trained.contender.take)])
-            tensor = torch.from_numpy(batch if batch.shape[-1] == 3 else STORAGE.dequantise(batch))
-            logits = trained.network(normalise(tensor).to(device))
+            batch = MIDDLE.of(inputs[begin : begin + BATCH][:, list(trained.contender.take)])
+            logits = trained.network(normalise(torch.from_numpy(batch)).to(device))
             found.append(logits.float().softmax(1).cpu().numpy())
     return np.concatenate(found)
 
