@@ -287,6 +287,7 @@ def test_frame_labels_change_between_snippets() -> None:
     """Half way between the centres 1.0 and 2.0, by the times of the frames."""
     scores = SnippetScores(
         ["a", "b"], None, np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]),
-        np.zeros(3), np.array([0.0, 1.0, 2.0]), np.ones(3), duration_s=3.0, frame_times_s=np.array([0.0, 0.5, 1.0, 1.4, 1.45, 1.6, 2.5]),
+        np.zeros(3), np.array([0.0, 1.0, 2.0]), np.ones(3), duration_s=3.0,
+        frame_times_s=np.array([0.0, 0.5, 1.0, 1.4, 1.45, 1.6, 2.5]),
     )  # fmt: skip
     assert frame_runs(scores) == [("a", 5), ("b", 2)]
