@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from vpipe.models import packaged_models
+from vpipe.models.catalogue import ENTRIES
+from vpipe.models.registry import ARCHITECTURES
 
 from ..models.test_weights import write
 from .inprocess import InProcess
@@ -23,9 +25,28 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 def test_list_names_every_packaged_model(here: InProcess) -> None:
     finished = here("models", "list")
     assert finished.returncode == 0, finished.stderr
-    assert [line.split()[0] for line in finished.stdout.splitlines()] == packaged_models()
+    table = [line.split() for line in finished.stdout.split("Architectures")[0].splitlines()[2:]]
+    assert [row[0] for row in table] == packaged_models()
     document = json.loads(here("models", "list", "--json").stdout)
     assert [model["name"] for model in document["models"]] == packaged_models()
+    for model in document["models"]:
+        assert model["licence"]
+        assert model["parameters"] > 0
+        assert model["gmacs"] > 0
+        assert all(stream["input"] and stream["modality"] for stream in model["streams"])
+
+
+def test_list_has_architectures_and_checkpoints_with_what_is_published(here: InProcess) -> None:
+    document = json.loads(here("models", "list", "--json").stdout)
+    text = here("models", "list").stdout
+    architectures = {one["name"]: one for one in document["architectures"]}
+    assert sorted(architectures) == sorted(ARCHITECTURES)
+    assert (architectures["tsm"]["input"], architectures["tsm"]["gmacs"]) == ("8x3x224x224", 32.7)
+    assert "71.2" in architectures["tsm"]["accuracy"]
+    for one in (*document["architectures"], *document["checkpoints"]):
+        assert f"  {one['name']} " in text
+        assert one["source"]
+    assert [one["name"] for one in document["checkpoints"]] == [entry.name for entry in ENTRIES]
 
 
 @pytest.mark.parametrize("name", packaged_models())

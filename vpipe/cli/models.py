@@ -16,26 +16,62 @@ app = new_app(help="List models and show what is in a weight file.")
 
 @app.command("list")
 def list_models(json: Json = False) -> None:
-    """The packaged models, one a line: name, streams, labels, parameters."""
-    from vpipe.models import DEFAULT_MODEL, load_model, packaged_models  # here: torch takes a second
+    """Packaged models, architectures as they were published, and checkpoints that `download` knows."""
+    from vpipe.models.listing import listing  # here: torch takes a second
 
-    infos = [load_model(name).info() for name in packaged_models()]
+    found = listing()
     if json:
-        write_stdout(dump({"schema": "vpipe.models/1", "default": DEFAULT_MODEL, "models": infos}) + "\n")
+        write_stdout(dump({"schema": "vpipe.models/2", **found}) + "\n")
         return
-    rows = [
+    for title, head, rows in (
         (
-            info["name"] + (" (default)" if info["name"] == DEFAULT_MODEL else ""),
-            " + ".join(f"{stream['modality']} {stream['architecture']}" for stream in info["streams"]),
-            f"{len(info['labels'])} labels",
-            f"{sum(stream['parameters'] for stream in info['streams']) / 1e6:.2f} M parameters",
-        )
-        for info in infos
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)] if rows else []
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        write_stdout("  ".join(cells).rstrip() + "\n")
+            "Packaged models (--model NAME)",
+            ("name", "streams", "labels", "parameters", "GMACs", "licence", "accuracy"),
+            [
+                (
+                    one["name"] + (" (default)" if one["name"] == found["default"] else ""),
+                    " + ".join(f"{s['modality']} {s['architecture']} {s['input']}" for s in one["streams"]),
+                    str(len(one["labels"])),
+                    f"{one['parameters'] / 1e6:.2f} M",
+                    f"{one['gmacs']:.2f}",
+                    one["licence"],
+                    one["accuracy_source"],
+                )
+                for one in found["models"]
+            ],
+        ),
+        (
+            "Architectures (vpipe models import, --arch NAME)",
+            ("name", "input", "parameters", "GMACs", "published accuracy, top-1", "source"),
+            [
+                (
+                    one["name"],
+                    one["input"] or "",
+                    f"{one['parameters'] / 1e6:.1f} M" if one["parameters"] else "",
+                    f"{one['gmacs']:.1f}" if one["gmacs"] else "",
+                    one["accuracy"],
+                    one["source"],
+                )
+                for one in found["architectures"]
+            ],
+        ),
+        (
+            "Published checkpoints (vpipe models download NAME)",
+            ("name", "architecture", "modality", "licence", "published accuracy", "source"),
+            [
+                tuple(
+                    one[key] for key in ("name", "architecture", "modality", "licence", "accuracy", "source")
+                )
+                for one in found["checkpoints"]
+            ],
+        ),
+    ):
+        write_stdout(f"{title}\n")
+        table = [head, *rows]
+        widths = [max(len(row[column]) for row in table) for column in range(len(head))]
+        for row in table:
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            write_stdout(f"  {'  '.join(cells).rstrip()}\n")
 
 
 @app.command()
@@ -99,6 +135,41 @@ def fuse(
         raise UsageError("bad_output", f"{output}: a weight file is named *.safetensors")
     fuse_models([load_model(model) for model in models], numbers, name or output.stem, output, on=on)
     write_stdout(f"{output}\n")
+
+
+@app.command()
+def download(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="One that `vpipe models list` names.")],
+    to: Annotated[Path, typer.Option(metavar="DIR", help="Where the checkpoint goes.")] = Path("."),
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="The weight file (DIR/NAME.safetensors)."),
+    ] = None,
+    url: Annotated[str | None, typer.Option(metavar="URL", help="Another address of the same file.")] = None,
+) -> None:
+    """Fetch a published checkpoint, going on where an earlier try stopped, check its hash and import it."""
+    from vpipe.models.catalogue import find  # here: torch takes a second
+    from vpipe.models.download import fetch, import_entry
+
+    entry = find(name)
+    path = output or to / f"{name}.safetensors"
+    if path.suffix != ".safetensors":
+        raise UsageError("bad_output", f"{path}: a weight file is named *.safetensors")
+    got = fetch(entry, to, url=url)
+    said = [
+        f"{entry.name}: {url or entry.url}; {entry.licence}; {entry.source}",
+        f"{got.path}: {'fetched' if got.fetched else 'was there'}, SHA-256 {got.sha256}",
+        f"checked against {got.checked}",
+    ]
+    if entry.labels is None:
+        said.append(f"next: vpipe models import {got.path} --as-init tsm -o {path}")
+    else:
+        done = import_entry(entry, got, path)
+        said += [f"{done.layout}: {done.architecture}, {done.classes} classes", *done.notes]
+        said.append(f"next: vpipe classify VIDEO --model {path}")
+    for line in said:
+        typer.echo(f"vpipe: {one_line(line)}", err=True)
+    write_stdout(f"{got.path if entry.labels is None else path}\n")
 
 
 @app.command()
