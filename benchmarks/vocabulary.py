@@ -1,6 +1,6 @@
 """How well a model knows the motion vocabulary: top-1 on generated clips, or noted stretches of real ones.
 
-    vpipe synth clips -o DIR --count 1040 --seed 1001 [--background-from VIDEOS]
+    vpipe synth clips -o DIR --count 2002 --seed 5005 [--background-from VIDEOS]
     python -m benchmarks.vocabulary --clips DIR --model motion-rgb --json
 
 DIR holds `truth.json` (written by `vpipe synth clips`), or `ground_truth.json` with hand-made notes of camera
@@ -16,6 +16,7 @@ import math
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,34 +55,67 @@ def wilson(right: int, total: int) -> tuple[float, float]:
     return round(scale * (middle - half), 2), round(scale * (middle + half), 2)
 
 
-def generated(folder: Path, truth: dict[str, Any], recognizer: Recognizer, cache: Path) -> dict[str, Any]:
-    """Top-1 over the clips of `vpipe synth clips`."""
-    labels = recognizer.labels
+class Listening(Recognizer):
+    """A recognizer that tells what each stream says on its own, beside their fusion."""
+
+    said: list[np.ndarray]
+
+    def fused(self, scores: Sequence[np.ndarray]) -> np.ndarray:
+        self.said = list(scores)
+        return super().fused(scores)
+
+    def called(self, path: Path, cache: Path) -> list[str]:
+        """The label that the model gives the video and, where there are several, that each stream gives."""
+        whole = classify(path, self, cache_dir=cache, jobs=threads.jobs()).probabilities
+        every = [whole, *self.said] if len(self.streams) > 1 else [whole]
+        return [self.labels[int(scores.argmax())] for scores in every]
+
+    def result(self, rows: Sequence[Sequence[str]]) -> dict[str, Any]:
+        """Of rows (truth, label of the model, labels of its streams)."""
+        truth, *said = zip(*rows, strict=True)
+        result = tally(truth, said[0], self.labels)
+        if len(said) > 1:
+            result["streams"] = {
+                str(ready.stream.modality): proportion(
+                    sum(a == b for a, b in zip(truth, one, strict=True)), len(truth)
+                )
+                for ready, one in zip(self.streams, said[1:], strict=True)
+            }
+        return result
+
+
+def proportion(right: int, total: int) -> dict[str, Any]:
+    return {"top1": round(100 * right / total, 2), "interval95": wilson(right, total)}
+
+
+def tally(truth: Sequence[str], said: Sequence[str], labels: Sequence[str]) -> dict[str, Any]:
+    """Top-1 with its interval, per label, and the confusions (rows: truth)."""
     confusion = np.zeros((len(labels), len(labels)), int)
-    computed = 0
-    begin = time.perf_counter()
-    for number, (name, row) in enumerate(sorted(truth["videos"].items())):
-        found = classify(folder / name, recognizer, cache_dir=cache, jobs=threads.jobs())
-        confusion[labels.index(row["label"]), int(found.probabilities.argmax())] += 1
-        computed += found.flow.computed if found.flow else 0
-        if (number + 1) % 100 == 0:
-            share = np.trace(confusion) / confusion.sum()
-            print(f"{number + 1}/{len(truth['videos'])} clips, top-1 {share:.4f}", file=sys.stderr)
-    right, total = int(np.trace(confusion)), int(confusion.sum())
-    per_label = {
-        label: round(100 * confusion[i, i] / max(1, confusion[i].sum()), 1) for i, label in enumerate(labels)
-    }
-    took_s = time.perf_counter() - begin
-    print(f"{total} clips in {took_s:.0f} s, {computed} flow pairs computed", file=sys.stderr)
+    for one, other in zip(truth, said, strict=True):
+        confusion[labels.index(one), labels.index(other)] += 1
     return {
-        "seed": truth["seed"],
-        "textures": truth["textures"],
-        "clips": total,
-        "top1": round(100 * right / total, 2),
-        "interval95": wilson(right, total),
-        "per_label": per_label,
+        "clips": len(truth),
+        **proportion(int(np.trace(confusion)), len(truth)),
+        "per_label": {
+            label: round(100 * confusion[i, i] / max(1, confusion[i].sum()), 1)
+            for i, label in enumerate(labels)
+        },
         "confusion": confusion.tolist(),
     }
+
+
+def generated(folder: Path, truth: dict[str, Any], recognizer: Listening, cache: Path) -> dict[str, Any]:
+    """Top-1 over the clips of `vpipe synth clips`."""
+    rows = []
+    begin = time.perf_counter()
+    for name, row in sorted(truth["videos"].items()):
+        rows.append((row["label"], *recognizer.called(folder / name, cache)))
+        if len(rows) % 100 == 0:
+            share = sum(row[0] == row[1] for row in rows) / len(rows)
+            print(f"{len(rows)}/{len(truth['videos'])} clips, top-1 {share:.4f}", file=sys.stderr)
+    print(f"{len(rows)} clips in {time.perf_counter() - begin:.0f} s", file=sys.stderr)
+    about = {"seed": truth["seed"], "textures": truth["textures"]}
+    return {**about, **recognizer.result(rows)}
 
 
 def noted(folder: Path, notes: dict[str, Any], recognizer: Recognizer, cache: Path) -> dict[str, Any]:
@@ -134,7 +168,7 @@ def main() -> None:
     options = parser.parse_args()
     threads.set_jobs(options.jobs)
     model = load_model(options.model, options.device)
-    recognizer = Recognizer(model, device=options.device, modality=options.modality)
+    recognizer = Listening(model, device=options.device, modality=options.modality)
     result: dict[str, Any] = {"schema": "vpipe.vocabulary/1", "model": model.name, "hash": model.hash}
     with tempfile.TemporaryDirectory() as cache:
         if (options.clips / "truth.json").is_file():

@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from vpipe.synth.scene import Scene, random_scene
+from vpipe.synth.scene import Scene, random_scene, shows_motion
 from vpipe.synth.subjects import Subject
-from vpipe.synth.textures import TexturePool
+from vpipe.synth.textures import Texture, TexturePool
 from vpipe.synth.vocabulary import FLIPPED, LABELS
 
 SIZE = (160, 120)
@@ -135,3 +135,16 @@ def test_what_one_frame_shows_does_not_tell_the_label(pool: TexturePool) -> None
     first, second = groups
     error = np.sqrt(first.var(0) / len(first) + second.var(0) / len(second))
     assert np.all(np.abs(first.mean(0) - second.mean(0)) < 3.5 * error)
+
+
+def test_the_background_is_never_blank_where_the_pool_has_another(pool: TexturePool) -> None:
+    blank = Texture.from_image(np.full((128, 128, 3), 90, np.uint8))
+    textured = pool.pick(np.random.default_rng(0))
+    rng = np.random.default_rng(2)
+    mixed, nothing = TexturePool([blank, blank, blank, textured]), TexturePool([blank])
+    for _ in range(12):
+        scene = random_scene("pan_left", rng, mixed, aspect=4 / 3, duration_s=2.0)
+        assert scene.background is textured
+    scene = random_scene("pan_left", rng, nothing, aspect=4 / 3, duration_s=2.0)
+    assert scene.background is blank
+    assert not shows_motion(blank, 100.0, (50.0, 50.0), scene.look, 1.0)

@@ -53,7 +53,7 @@ def test_flow_made_like_tvl1_keeps_its_direction() -> None:
     assert np.abs(np.median(still)) < 0.2
 
 
-@pytest.mark.parametrize("name", ["motion-rgb", "motion-flow", "motion-tsn"])
+@pytest.mark.parametrize("name", ["motion-rgb", "motion-rgb-lively", "motion-flow", "motion-tsn"])
 def test_packaged_recipes_load(name: str) -> None:
     assert load_recipe(name).name == name
 

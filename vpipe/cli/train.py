@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -180,7 +182,7 @@ def train(
     job = Job.from_environment()
     target = job.device(device, options.resolve_device())
     prepare_output_dir(output.parent)
-    with joined(job, target):
+    with _said_once(job.first), joined(job, target):
         if data is not None:
             from vpipe.cli.train_own import train_own
 
@@ -199,17 +201,30 @@ def train(
             _by_recipe(plan, output, options, job, target, resume, checkpoint_every)
 
 
+@contextmanager
+def _said_once(first: bool) -> Iterator[None]:
+    """What is wrong with flags and files is the same for all processes of a run: one says it."""
+    try:
+        yield
+    except UsageError as fault:
+        if first:
+            raise
+        raise typer.Exit(fault.exit_code) from None
+
+
 def _by_recipe(
     plan: Recipe, output: Path, options: RunOptions, job: Job, device: str, resume: bool, checkpoint_s: float
 ) -> None:
     """On generated clips, or on those of `vpipe synth clips`."""
     from vpipe.synth.vocabulary import LABELS
     from vpipe.training.export import export
+    from vpipe.training.going_on import network_to_go_on
     from vpipe.training.loop import train as run
     from vpipe.training.sources import open_data
 
-    if not plan.architecture:
-        raise UsageError("no_inputs", f"recipe {plan.name} is for your own labels: give DATA")
+    if not plan.architecture or not plan.clips:
+        raise UsageError("no_inputs", f"recipe {plan.name} is for your own videos: give DATA")
+    network, start = network_to_go_on(plan) if plan.init else (None, "")
     dataset = open_data(plan)
     with progress(len(dataset), "steps", plan.name, options) as bar:
         network, steps, finished = run(
@@ -217,9 +232,11 @@ def _by_recipe(
             dataset,
             len(LABELS),
             Path(f"{output}.run"),
+            network=network,
             device=device,
             workers=threads.jobs(),
             job=job,
+            identity={"init": start},
             resume=resume,
             report=lambda row: bar.to(row["step"], row["steps"]),
             checkpoint_every_s=checkpoint_s,

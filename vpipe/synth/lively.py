@@ -39,6 +39,11 @@ def enliven(scene: Scene, rng: np.random.Generator) -> Scene:
     return replace(scene, camera=camera, subjects=tuple(subjects))
 
 
+def with_moving_subjects(scene: Scene, rng: np.random.Generator) -> Scene:
+    """Two motions at once: the same shot, every subject on its way somewhere at a rate of the vocabulary."""
+    return replace(scene, subjects=tuple(_moving(s, scene.camera, rng) for s in scene.subjects))
+
+
 def _trembling(camera: Camera, rng: np.random.Generator) -> Camera:
     own = float(np.hypot(camera.x.rate, camera.y.rate))
     own = max(own, _EDGE * abs(camera.roll.rate), _EDGE * abs(camera.log_zoom.rate))

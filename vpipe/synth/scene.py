@@ -27,6 +27,10 @@ WAVE_SWING = (0.4, 1.1)  # radians to each side
 # What is under every label: a hand-held camera and subjects that do not quite stand still.
 DRIFT_SPEED = 0.02
 SUBJECT_DRIFT = 0.03
+# A background whose motion cannot be seen is drawn again.
+LEAST_CONTRAST = 2.0  # of 255: what 8 bits and compression leave little of
+MOST_DRAWS = 20  # a pool may hold nothing better
+CELL_PX = 20
 
 
 @dataclass(frozen=True)
@@ -150,6 +154,10 @@ def random_scene(
     """Draws a shot of `duration_s` seconds in which the motion of `label` goes on all the time."""
     background, texels, centre = _random_background(rng, pool)
     look = _random_look(rng)
+    for _ in range(MOST_DRAWS):
+        if shows_motion(background, texels, centre, look, aspect):
+            break
+        background, texels, centre = _random_background(rng, pool)
     count = 1 + int(rng.integers(3))
     t_ref = float(rng.uniform(0, duration_s))
     camera = _random_camera(label, rng, t_ref)
@@ -161,6 +169,22 @@ def random_scene(
     return Scene(
         label, aspect, background, texels, centre, camera, tuple(subjects), look, int(rng.integers(2**31))
     )
+
+
+def shows_motion(
+    background: Texture, texels: float, centre: tuple[float, float], look: Look, aspect: float
+) -> bool:
+    """Whether a picture of this background has enough texture for its motion to be seen.
+
+    Before a blank wall a pan is the same pictures as a subject that crosses, and a zoom is none. Of a
+    grid of 4 x 4 cells, half must deviate by LEAST_CONTRAST grey levels or more.
+    """
+    still = Camera(Path(), Path(), Path(), Path())
+    clean = replace(look, noise=0.0, flicker=Wobble())
+    scene = Scene("static", aspect, background, texels, centre, still, (), clean, 0)
+    picture = cv2.cvtColor(scene.render(0.0, 4 * CELL_PX, 4 * CELL_PX), cv2.COLOR_RGB2GRAY).astype(np.float32)
+    cells = picture.reshape(4, CELL_PX, 4, CELL_PX).swapaxes(1, 2).reshape(16, -1)
+    return float(np.median(cells.std(1))) >= LEAST_CONTRAST
 
 
 def _log_uniform(rng: np.random.Generator, bounds: tuple[float, float]) -> float:

@@ -223,11 +223,18 @@ def _start_worker(real: list[Any]) -> None:
 
 
 def _write_clip(folder: Path, options: SynthOptions, number: int, label: str) -> dict[str, Any]:
+    return write_clip(folder, number, label, options, _pool)
+
+
+def write_clip(
+    folder: Path, number: int, label: str, options: SynthOptions, pool: TexturePool
+) -> dict[str, Any]:
+    """Writes clip `number` of a run of `write_clips`, textures from `pool`; its row of the truth."""
     rng = np.random.default_rng([options.seed, 0, number])
     form = _Format.random(rng, options)
     duration = float(rng.uniform(*CLIP_S))
     times = form.times(duration, rng)
-    scene = random_scene(label, rng, _pool, aspect=form.width / form.height, duration_s=duration)
+    scene = random_scene(label, rng, pool, aspect=form.width / form.height, duration_s=duration)
     file = f"clip_{number:05d}_{label}.mp4"
     row = _write_video(folder / file, form, times, lambda t: scene.render(t, form.width, form.height))
     return {"file": file, "label": label, **row}
@@ -276,6 +283,15 @@ class _TimelineRenderer:
             length = part.end_s - part.start_s
             self._scenes[number] = random_scene(part.label, rng, _pool, aspect=aspect, duration_s=length)
         return self._scenes[number].render(t - part.start_s, self._form.width, self._form.height)
+
+
+def write_scene(
+    path: Path, scene: Scene, duration_s: float, *, size: tuple[int, int], fps: Fraction, crf: int = 23
+) -> None:
+    """One shot as an H.264 video of this size (width, height) and rate."""
+    form = _Format(*size, fps=fps, vfr=False, crf=crf)
+    times = [k / fps for k in range(max(2, int(duration_s * fps)))]
+    _write_video(path, form, times, lambda t: scene.render(t, *size))
 
 
 def _write_video(

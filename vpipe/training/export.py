@@ -40,6 +40,8 @@ def export(recipe: Recipe, network: nn.Module, steps: int, path: Path) -> None:
     source = (
         f"vpipe {vpipe.__version__} train, recipe {recipe.name}, seed {recipe.seed}, "
         f"{steps * recipe.batch} {recipe.data} clips"
+        + (f" of {recipe.kept} kept ones" if recipe.kept else "")
+        + (f", from {recipe.init}" if recipe.init else "")
     )
     header = ModelHeader(recipe.name, LABELS, BACKGROUND, source, LICENCE)
     write_weights(path, header, [(spec, network.state_dict())])

@@ -1,7 +1,8 @@
 """Generated clips kept on disk, with TV-L1 flow as `vpipe flow` computes it, so that they can be seen often.
 
 To make a clip takes a tenth of a second of one core, half of it TV-L1; a training step on it far less. So
-`kept` clips are made once, as RGB and as flow, and every epoch sees each of them once, mirrored at random.
+`kept` clips are made once, as RGB and as flow, and every epoch sees each of them once,
+mirrored and played backwards at random.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
 from itertools import pairwise
@@ -50,6 +52,13 @@ TURNED_OVER = {  # the label of a clip mirrored top to bottom
     "roll_counterclockwise": "roll_clockwise",
 }
 
+BACKWARDS = {  # and of a clip played backwards
+    **TURNED_OVER,
+    **FLIPPED,
+    "zoom_in": "zoom_out",
+    "zoom_out": "zoom_in",
+}
+
 
 def encode(flow: np.ndarray) -> np.ndarray:
     """Flow in px -> uint8 codes, whose values are DECODED_PX."""
@@ -79,19 +88,27 @@ def keep_clips(recipe: Recipe, folder: Path, jobs: int) -> None:
     log.warning("making %d clips to keep in %s", len(missing) * BLOCK, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with ProcessPoolExecutor(min(jobs, len(missing)), get_context("spawn")) as pool:
-            futures = [pool.submit(make_block, recipe, k, folder) for k in missing]
-            try:
-                for number, future in enumerate(futures):
-                    future.result()
-                    log.info("%d of %d clips made", (number + 1) * BLOCK, len(missing) * BLOCK)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        for number, _ in enumerate(_made(recipe, missing, folder, jobs)):
+            log.info("%d of %d clips made", (number + 1) * BLOCK, len(missing) * BLOCK)
     except OSError as error:
         raise EnvironmentFault(
             "unwritable_cache", f"{folder}: {error.strerror}; set VPIPE_CACHE_DIR to another folder"
         ) from None
+
+
+def _made(recipe: Recipe, blocks: list[int], folder: Path, jobs: int) -> Iterator[None]:
+    if jobs <= 1 or len(blocks) <= 1:
+        for block in blocks:
+            make_block(recipe, block, folder)
+            yield
+        return
+    with ProcessPoolExecutor(min(jobs, len(blocks)), get_context("spawn")) as pool:
+        try:
+            for future in [pool.submit(make_block, recipe, block, folder) for block in blocks]:
+                yield future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _file(folder: Path, kind: str, block: int) -> Path:
@@ -139,7 +156,7 @@ def tvl1_flow(frames: list[np.ndarray], params: FlowParams, side: int) -> np.nda
 
 
 class KeptClips:
-    """Batches out of kept clips: every epoch has each clip once, in an order of its own, mirrored at random.
+    """Batches out of kept clips: every epoch has each clip once, in an order of its own, turned at random.
 
     Batch i depends on the recipe's seed and i alone.
     """
@@ -167,7 +184,7 @@ class KeptClips:
             clip, target = self._clips[which // BLOCK][which % BLOCK], self._targets[which]
             if recipe.modality == "flow":
                 clip = DECODED_PX[clip]
-            clip, target = mirrored(clip, target, bool(rng.random() < 0.5), bool(rng.random() < 0.5))
+            clip, target = turned(clip, target, *(bool(chance < 0.5) for chance in rng.random(3)))
             clips.append(clip)
             targets.append(target)
         return np.stack(clips), np.stack(targets)
@@ -178,18 +195,24 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.random.default_rng([seed, 6, epoch]).permutation(count)
 
 
-def mirrored(
-    clip: np.ndarray, target: np.ndarray, sideways: bool, over: bool
+def turned(
+    clip: np.ndarray, target: np.ndarray, sideways: bool, over: bool, backwards: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A clip, (T, H, W, 3) RGB or (T, 2, H, W) flow, mirrored (`sideways`: left to right), and its target."""
+    """A clip mirrored left to right, top to bottom and played backwards, and its target.
+
+    clip: (T, H, W, 3) RGB or (T, 2, H, W) flow. The flow back is not quite the flow there turned round: it
+    stands where a thing comes from and not where it goes.
+    """
     flow = clip.shape[-1] != 3
-    width_axis = 3 if flow else 2
-    for wanted, axis, names in ((sideways, width_axis, FLIPPED), (over, width_axis - 1, TURNED_OVER)):
-        if not wanted:
-            continue
-        clip = np.flip(clip, axis)
-        if flow:
-            turned = np.array([-1, 1] if axis == width_axis else [1, -1], np.float32)
-            clip = clip * turned[:, None, None]
-        target = target[[LABELS.index(names.get(label, label)) for label in LABELS]]
+    column, row = (3, 2) if flow else (2, 1)
+    for wanted, axis, signs, names in (
+        (sideways, column, (-1, 1), FLIPPED),
+        (over, row, (1, -1), TURNED_OVER),
+        (backwards, 0, (-1, -1), BACKWARDS),
+    ):
+        if wanted:
+            clip = np.flip(clip, axis)
+            if flow:
+                clip = clip * np.array(signs, np.float32)[:, None, None]
+            target = target[[LABELS.index(names.get(label, label)) for label in LABELS]]
     return clip, target
