@@ -185,10 +185,8 @@ class _Format:
         return cls(width, height, RATES[int(rng.integers(len(RATES)))], int(rng.integers(18, 31)))
 
     def write(self, path: FilePath, duration_s: float, render: Callable[[float], np.ndarray]) -> int:
-        """Number of frames; a video that is there already stays."""
+        """Returns the number of frames."""
         frames = max(2, round(duration_s * self.fps))
-        if path.exists():
-            return frames
         with VideoWriter(path, self.width, self.height, fps=Fraction(self.fps), crf=self.crf) as writer:
             for k in range(frames):
                 writer.write(render(k / self.fps))
@@ -203,12 +201,14 @@ def write_labelled(folder: FilePath, per_label: int, seed: int) -> list[tuple[Fi
         for place, label in enumerate(LABELS):
             rng = np.random.default_rng([seed, 20, place, number])
             form, duration = _Format.random(rng), _between(rng, CLIP_S)
+            path = folder / label / f"{number:04d}.mp4"
+            written.append((path, label))
+            if path.exists():  # made by an earlier run
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
             aspect = form.width / form.height
             scene = own_scene(label, rng, TexturePool(), aspect=aspect, duration_s=duration)
-            path = folder / label / f"{number:04d}.mp4"
-            path.parent.mkdir(parents=True, exist_ok=True)
             form.write(path, duration, lambda t, s=scene, f=form: s.render(t, f.width, f.height))  # type: ignore[misc]
-            written.append((path, label))
     return written
 
 

@@ -16,6 +16,8 @@ from vpipe.cli.progress import progress
 from vpipe.cli.run import complain
 from vpipe.errors import one_line
 
+WIDEST_TABLE = 25  # labels
+
 if TYPE_CHECKING:
     from vpipe.training.distributed import Job
     from vpipe.training.learning import Learnt
@@ -156,13 +158,25 @@ def _text(learnt: Learnt, output: Path) -> str:
         lines += [
             f"accuracy {facts['accuracy']:.1f} % [{low:.1f}, {high:.1f}] on {found.pieces} pieces of "
             f"held-out videos; always '{one_line(frequent['label'])}': {frequent['accuracy']:.1f} %",
-            *_table(found.labels, found.confusion),
+            *(_table if len(found.labels) <= WIDEST_TABLE else _most_frequent)(found.labels, found.confusion),
         ]
     elif found is not None:
         lines.append("accuracy not known: no video was left for validation")
     if learnt.written:
         lines.append(display_name(output))
     return "".join(line + "\n" for line in lines)
+
+
+def _most_frequent(labels: tuple[str, ...], confusion: Any) -> list[str]:
+    """The confusions that happen most, where a table would not fit a screen."""
+    wrong = [
+        (int(confusion[i, j]), i, j)
+        for i in range(len(labels))
+        for j in range(len(labels))
+        if i != j and confusion[i, j]
+    ]
+    worst = sorted(wrong, key=lambda entry: (-entry[0], entry[1:]))[:WIDEST_TABLE]
+    return [f"  {one_line(labels[i])} called {one_line(labels[j])}: {count}" for count, i, j in worst]
 
 
 def _table(labels: tuple[str, ...], confusion: Any) -> list[str]:

@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import struct
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -131,7 +132,7 @@ class ClipStore:
         return StoredVideo(path)
 
     def _write(self, path: Path, make: Callable[[], Contents]) -> None:
-        beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+        beside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, self._pieces(make()), beside=beside)

@@ -10,6 +10,7 @@ A video with a segment is untrimmed: what of it no segment covers is background.
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,7 +113,7 @@ def _from_csv(path: Path) -> LabelledData:
 
 def _csv_example(row: list[str]) -> Example:
     """Raises ValueError with what is wrong."""
-    if len(row) < 2 or not row[0] or not row[1]:
+    if len(row) < 2 or not row[0] or not row[1] or "\0" in row[0]:
         raise ValueError("path,label or path,label,start_s,end_s is expected")
     times = [cell for cell in row[2:4] if cell]
     if not times:
@@ -179,11 +180,11 @@ def _from_truths(path: Path, subsets: dict[str, Truth], videos_below: VideosBelo
 
 def _checked(videos: list[LabelledVideo], path: Path, warnings: Iterable[Warning_] = ()) -> LabelledData:
     """Videos that are not there become failures."""
-    here = [video for video in videos if video.path.exists()]
+    here = [video for video in videos if os.path.exists(video.path)]
     missing = [
         (video.path, InputError("not_found", f"{video.path}: no such video, but {path} names it"))
         for video in videos
-        if not video.path.exists()
+        if not os.path.exists(video.path)
     ]
     ordered = [
         LabelledVideo(v.path, tuple(sorted(v.examples, key=lambda e: (e.start_s or 0.0, e.label))), v.subset)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 import vpipe
 from vpipe.errors import InputError, VpipeError, Warning_
@@ -20,7 +20,7 @@ from vpipe.training.assessing import Assessment, assess, score
 from vpipe.training.clip_store import ClipStore
 from vpipe.training.distributed import Job, gathered
 from vpipe.training.labelled import LabelledData, LabelledVideo
-from vpipe.training.loop import Normalisation, train
+from vpipe.training.loop import Normalisation, seed_torch, train
 from vpipe.training.own_clips import OwnClips
 from vpipe.training.pieces import Pieces, cut
 from vpipe.training.preparing import PreparedVideo, Preparer
@@ -84,7 +84,7 @@ def learn(
         parts = (
             pieces if number == 0 else _for_stream(pieces, Preparer(spec, store, jobs=jobs, device=device))
         )
-        torch.manual_seed(recipe.seed)  # of the new last layer
+        seed_torch(recipe.seed)  # of the new last layer
         network, new = network_of(spec, init, number)
         if init is not None and new:
             text = f"--init {init.name}: {new} tensors of {spec.architecture} are not in it and start anew"
@@ -145,12 +145,25 @@ def _prepared(
     """Every video in the store: each rank decodes its share, then all look at all."""
     mine = data.videos[job.rank :: job.world]
     faults: dict[Path, VpipeError] = {}
-    for done, labelled in enumerate(mine, start=1):
+
+    def fault_of(labelled: LabelledVideo) -> InputError | None:
         try:
             preparer.prepare(labelled.path, verify=True)
         except InputError as fault:
-            faults[labelled.path] = fault
-        said("decode", {"done": done, "total": len(mine)})
+            return fault
+        return None
+
+    # Flow is computed by threads of its own.
+    threads = 1 if preparer.spec.modality == "flow" else preparer.jobs
+    with ThreadPoolExecutor(threads, "vpipe-decode") as pool:
+        try:
+            for done, (labelled, fault) in enumerate(zip(mine, pool.map(fault_of, mine), strict=True), 1):
+                if fault is not None:
+                    faults[labelled.path] = fault
+                said("decode", {"done": done, "total": len(mine)})
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
     for others in gathered(faults, job):
         faults |= others
     prepared = []

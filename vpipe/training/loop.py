@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vpipe.errors import UsageError, VpipeError
+from vpipe.errors import EnvironmentFault, UsageError, VpipeError
 from vpipe.models.layers import channels_last
 from vpipe.models.registry import build
 from vpipe.training.allocator import keep_freed_memory
@@ -97,8 +97,13 @@ def train(
     """
     keep_freed_memory()
     job = job or Job.from_environment()
-    torch.manual_seed(recipe.seed)
-    folder.mkdir(parents=True, exist_ok=True)
+    seed_torch(recipe.seed)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentFault(
+            "unwritable_output", f"{folder}: cannot be made ({error.strerror}); choose another -o"
+        ) from None
     if network is None:
         network = build(recipe.architecture, {"classes": classes, "frames": recipe.inputs, **recipe.hyper})
     network = channels_last(network).to(device)
@@ -140,6 +145,11 @@ def train(
         finally:
             getattr(batches, "close", lambda: None)()
     return run.result(), step, True
+
+
+def seed_torch(seed: int) -> None:
+    """Torch's random numbers from any whole number from 0 on."""
+    torch.manual_seed(seed % 2**63)
 
 
 def _agreed(position: tuple[int, int], job: Job, path: Path) -> tuple[int, int]:
@@ -188,7 +198,7 @@ class _Run:
             number = done + turn * self.job.world + self.job.rank
             clips, targets = meter.timed(batches)
             # Dropout too depends on the batch alone, so that a resumed run goes on exactly as it would have.
-            torch.manual_seed(recipe.seed * 1_000_003 + number)
+            seed_torch(recipe.seed * 1_000_003 + number)
             last = turn == recipe.accumulate - 1
             wait = nullcontext() if last or self.job.world == 1 else self.forward.no_sync()  # type: ignore[operator]
             with wait:
