@@ -5,6 +5,7 @@
 # make bench-startup
 # make bench-flow  TV-L1 against OpenCV's: speed, accuracy, scaling, `vpipe flow` as a whole (minutes)
 # make bench-flow-gpu  TV-L1 on a CUDA device, the engine alone, against the floor of its memory
+# make bench-own-labels  `vpipe train DATA` on five new labels, from clips and from segments (minutes)
 # make bench-cache  size and speed of the flow cache against JPEG pairs (needs ../shared/clips)
 #
 # PYTHON=python3.12     another Python (3.11 to 3.14)
@@ -17,7 +18,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed.stamp
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help install demo test test-slow check bench-startup bench-cache bench-flow bench-flow-gpu clean
+.PHONY: help install demo test test-slow check bench-startup bench-cache bench-own-labels bench-flow bench-flow-gpu clean
 .DELETE_ON_ERROR:
 
 help:
@@ -60,6 +61,9 @@ bench-startup: $(INSTALLED)
 
 bench-flow-gpu: $(INSTALLED)
 	$(BIN)/python -m benchmarks.flow_gpu
+
+bench-own-labels: $(INSTALLED)
+	$(BIN)/python -m benchmarks.own_labels --json benchmarks/results/own-labels.json
 
 bench-cache: $(INSTALLED)
 	$(BIN)/python -m benchmarks.cache
