@@ -60,7 +60,7 @@ def rename(data: bytearray, _: Sequence[bytes], random: Random) -> bytearray:
 
 
 def truncate(data: bytearray, _: Sequence[bytes], random: Random) -> bytearray:
-    return data[: int(random.integers(1, len(data)))]
+    return data[: int(random.integers(0, len(data))) + 1]
 
 
 def cut_out(data: bytearray, _: Sequence[bytes], random: Random) -> bytearray:

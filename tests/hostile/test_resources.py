@@ -1,0 +1,174 @@
+"""A machine that has little to give: it works, or one line says what is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+Shell = Callable[..., "subprocess.CompletedProcess[str]"]
+FLOW = "flow --method dis --fps native --jsonl"
+
+
+@pytest.fixture
+def shell(vpipe_executable: Path, clean_environment: dict[str, str], tmp_path: Path) -> Shell:
+    """`shell("ulimit -n 40; $VPIPE check a.mp4")` in `tmp_path`."""
+
+    def run(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", "-c", script],
+            env=clean_environment | {"VPIPE": str(vpipe_executable)} | environment,
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    return run
+
+
+def rows(finished: subprocess.CompletedProcess[str]) -> list[dict[str, object]]:
+    return [json.loads(line) for line in finished.stdout.splitlines()]
+
+
+def code_of(finished: subprocess.CompletedProcess[str]) -> str:
+    """The code of the one error that was said."""
+    errors = [line for line in finished.stderr.splitlines() if line.startswith("vpipe: error: ")]
+    assert len(errors) == 1, finished.stderr
+    assert "Traceback" not in finished.stderr
+    return errors[0].rsplit("[", 1)[1].rstrip("]")
+
+
+def test_few_descriptors_and_one_core(shell: Shell, small_clip: Path) -> None:
+    done = shell(f"ulimit -n 40; taskset -c 0 $VPIPE {FLOW} '{small_clip}'")
+    assert [row["status"] for row in rows(done)] == ["ok"], done.stderr
+
+
+def test_no_descriptors_to_spare(shell: Shell, small_clip: Path) -> None:
+    done = shell(f"ulimit -n 9; $VPIPE check --jsonl '{small_clip}'")
+    if done.returncode:
+        assert "ulimit" in done.stderr or "Too many open files" in done.stderr, done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_without_dev_shm(shell: Shell, small_clip: Path) -> None:
+    inside = f"mount -t tmpfs -o ro none /dev/shm && $VPIPE {FLOW} '{small_clip}'"
+    if shell("unshare -m mount -t tmpfs -o ro none /dev/shm").returncode:
+        pytest.skip("may not mount over /dev/shm")
+    done = shell(f'unshare -m sh -c "{inside}"')
+    assert [row["status"] for row in rows(done)] == ["ok"], done.stderr
+
+
+def test_a_home_that_cannot_be_written(shell: Shell, small_clip: Path) -> None:
+    environment = {"HOME": "/proc/none", "XDG_CACHE_HOME": "/proc/none"}
+    done = shell(f"$VPIPE check --jsonl '{small_clip}'", **environment)
+    assert [row["status"] for row in rows(done)] == ["ok"], done.stderr
+    done = shell(f"env -u VPIPE_CACHE_DIR $VPIPE {FLOW} '{small_clip}'", **environment)
+    assert (done.returncode, code_of(done)) == (1, "cache_unwritable")
+
+
+def test_outputs_that_cannot_be_written(shell: Shell, small_clip: Path) -> None:
+    done = shell(f"$VPIPE extract '{small_clip}' -o /proc/none")
+    assert (done.returncode, code_of(done)) == (1, "unwritable_output")
+    done = shell(f"$VPIPE check --jsonl '{small_clip}' > /dev/full")
+    assert (done.returncode, code_of(done)) == (1, "unwritable_output")
+
+
+def test_a_full_disk(shell: Shell, small_clip: Path) -> None:
+    if shell("unshare -m mount -t tmpfs -o size=64k none /mnt").returncode:
+        pytest.skip("may not mount a small file system")
+    script = (
+        "mount -t tmpfs -o size=64k none /mnt; $VPIPE extract $CLIP --as png -o /mnt/out; code=$?;"
+        "find /mnt -type f | wc -l; exit $code"
+    )
+    done = shell('unshare -m sh -c "$SCRIPT"', SCRIPT=script, CLIP=str(small_clip))
+    assert done.returncode == 1, done.stderr
+    assert code_of(done) in ("disk_full", "unwritable_output")
+    assert done.stdout.strip() == "0", "something half-written is left"
+
+
+LIMITS = ("--max-frames 5", "--max-pixels 100", "--max-streams 1", "--max-metadata 1", "--max-memory 20MB")
+
+
+@pytest.mark.parametrize("option", LIMITS)
+def test_each_limit_is_an_option(shell: Shell, small_clip: Path, tmp_path: Path, option: str) -> None:
+    name = small_clip
+    if "memory" in option:
+        name = tmp_path / "bomb.png"  # a few KB that unpack to 27 MB
+        cv2.imwrite(str(name), np.zeros((3000, 3000, 3), np.uint8))
+    if "streams" in option:
+        import av
+
+        name = tmp_path / "two.mkv"
+        with av.open(str(name), "w") as container:
+            streams = [container.add_stream("ffv1", rate=10) for _ in range(2)]
+            for stream in streams:
+                stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            for stream in streams:
+                container.mux([*stream.encode(av.VideoFrame(64, 48, "yuv420p")), *stream.encode(None)])
+    done = shell(f"$VPIPE check --jsonl {option} '{name}'")
+    (row,) = rows(done)
+    error = row["error"]
+    assert isinstance(error, dict), row
+    assert error["code"] == "too_large", error
+    assert option.split()[0] in error["message"]
+
+
+def test_limits_that_are_none(shell: Shell, small_clip: Path) -> None:
+    assert shell(f"$VPIPE check --max-memory much '{small_clip}'").returncode == 2
+    assert shell(f"$VPIPE check --max-frames 0 '{small_clip}'").returncode == 2
+
+
+FATES = [
+    (signal.SIGKILL, "decoder_crashed"),
+    pytest.param(signal.SIGSEGV, "decoder_crashed", marks=pytest.mark.slow),
+    (signal.SIGSTOP, "timeout"),
+]
+
+
+@pytest.mark.parametrize(("how", "code"), FATES)
+def test_a_decoder_that_dies_or_hangs_in_a_batch(
+    shell: Shell, make_clip: Callable[..., Path], tmp_path: Path, how: signal.Signals, code: str
+) -> None:
+    make_clip(tmp_path / "a.mp4")
+    make_clip(tmp_path / "b.mp4", frames=450, size=(640, 360))
+    make_clip(tmp_path / "c.mp4")
+    struck: list[int] = []
+
+    def strike() -> None:
+        """The decoder, as soon as it has the second file open."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not struck:
+            for place in Path("/proc").glob("[0-9]*"):
+                try:
+                    if b"vpipe.media.worker" not in (place / "cmdline").read_bytes():
+                        continue
+                    files = [os.readlink(fd) for fd in (place / "fd").iterdir()]
+                except OSError:
+                    continue
+                if str(tmp_path / "b.mp4") in files:
+                    os.kill(int(place.name), how)
+                    struck.append(int(place.name))
+            time.sleep(0.005)
+
+    striker = threading.Thread(target=strike)
+    striker.start()
+    done = shell("$VPIPE check --jsonl -j 1 --max-stall 2 a.mp4 b.mp4 c.mp4")
+    striker.join()
+    assert struck
+    found = {row["input"]: row for row in rows(done)}
+    assert [found[name]["status"] for name in ("a.mp4", "b.mp4", "c.mp4")] == ["ok", "failed", "ok"]
+    error = found["b.mp4"]["error"]
+    assert isinstance(error, dict)
+    assert error["code"] == code
+    assert done.returncode == 1
