@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -13,8 +18,10 @@ import pytest
 import torch
 
 from tests.cli.inprocess import InProcess
+from tests.cli.small_models import write_model
 from tests.training.own_videos import FPS, SIZE, bar_frames, write_folders, write_video
 from vpipe.models import load_model
+from vpipe.models.convention import Convention
 from vpipe.models.registry import build
 from vpipe.models.weights import ModelHeader, StreamSpec, write_weights
 from vpipe.training.preparing import Preparer
@@ -183,3 +190,134 @@ def test_a_loss_that_is_not_finite_names_the_videos(run: InProcess, folders: Pat
     assert ".mp4 (" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "my.safetensors").exists()
+
+
+def write_published(path: Path) -> Convention:
+    """An untrained TSM of 32 px with a published convention, as `vpipe models import` writes them."""
+    torch.manual_seed(0)
+    hyper = {"classes": 3, "segments": 4, "blocks": [1, 1, 1, 1], "width": 8, "bottleneck": False}
+    convention = Convention("segments", segments=4, scale=(36,), average="logits", order="bgr")
+    spec = StreamSpec(
+        "tsm",
+        hyper,
+        "rgb",
+        4,
+        Fraction(30),
+        (32, 32),
+        (0.4, 0.45, 0.5),
+        (0.2,) * 3,
+        resize="published",
+        convention=convention,
+    )
+    header = ModelHeader("published", ("a", "b", "c"), None, "untrained", "none")
+    write_weights(path, header, [(spec, build("tsm", hyper).state_dict())], half=False)
+    return convention
+
+
+def test_an_imported_model_keeps_its_convention(run: InProcess, folders: Path, tmp_path: Path) -> None:
+    convention = write_published(tmp_path / "published.safetensors")
+    done = run(*words(folders, "--init", "published.safetensors", "--clips", 160, "--json"))
+    assert done.returncode == 0, done.stderr
+    (stream,) = load_model(tmp_path / "my.safetensors").streams
+    assert stream.convention == convention
+    assert (stream.size, stream.mean, stream.resize) == ((32, 32), (0.4, 0.45, 0.5), "published")
+    found = json.loads(run("classify", folders, "--model", "my.safetensors", "--json").stdout)
+    # What training says of its held-out videos is what `classify` says of them.
+    validation = json.loads(done.stdout)["results"][0]["validation"]
+    named = sum(row["labels"][0]["label"] == Path(row["input"]).parent.name for row in found["results"])
+    right = sum(validation["confusion"][label][label] for label in ("left", "right"))
+    assert len(found["results"]) == 16
+    assert named >= right
+    other = run(*words(folders, "--init", "start.safetensors", "--clips", 160, "--overwrite", "--resume"))
+    assert other.returncode == 2
+    assert "another recipe or from other data" in other.stderr
+
+
+@pytest.mark.slow
+def test_both_streams_of_a_two_stream_model_are_trained(
+    run: InProcess, folders: Path, tmp_path: Path
+) -> None:
+    write_model(tmp_path / "two.safetensors", "rgb", "flow")
+    done = run(*words(folders, "--init", "two.safetensors", "--clips", 64, "--json"))
+    assert done.returncode == 0, done.stderr
+    model = load_model(tmp_path / "my.safetensors")
+    assert [stream.modality for stream in model.streams] == ["rgb", "flow"]
+    assert model.labels == ["left", "right"]
+    before = load_model(tmp_path / "two.safetensors")
+    for old, new in zip(before.streams, model.streams, strict=True):
+        assert old.spec.flow_params == new.spec.flow_params
+        assert not torch.equal(
+            old.network.state_dict()["backbone.0.0.weight"], new.network.state_dict()["backbone.0.0.weight"]
+        )
+    assert json.loads(done.stdout)["results"][0]["validation"]["pieces"] == 4
+    again = run("classify", folders / "left", "--model", "my.safetensors", "--json")
+    assert again.returncode == 0, again.stderr
+
+
+def torchrun(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """`torchrun -m vpipe.cli.main ARGUMENTS` with two processes, in `folder`."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("TORCHELASTIC_", "RANK", "WORLD_SIZE"))}
+    run = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    return subprocess.run(
+        [*run, "-m", "vpipe.cli.main", *map(str, arguments)],
+        cwd=folder,
+        env=kept | {"VPIPE_CACHE_DIR": str(folder / "cache"), "HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_one_reports(folders: Path, start: Path, tmp_path: Path) -> None:
+    shutil.copy(start, tmp_path / "start.safetensors")
+    (tmp_path / "r.toml").write_text(RECIPE + "sync_bn = true\n")
+    data = tmp_path / "data"
+    shutil.copytree(folders, data)
+    (data / "left" / "broken.mp4").write_bytes(b"no video")
+    done = torchrun(tmp_path, *words(data, "--batch", 4, "--json"))
+    document = json.loads(done.stdout)  # of one process
+    (row,) = document["results"]
+    assert [Path(failure["input"]).name for failure in document["failures"]] == ["broken.mp4"]
+    assert row["clips"] >= 320
+    assert row["validation"]["accuracy"] > 70
+    assert load_model(tmp_path / "my.safetensors").labels == ["left", "right"]
+    log = [json.loads(line) for line in (tmp_path / "my.safetensors.run/log.jsonl").read_text().splitlines()]
+    assert log[-1]["step"] == 41  # 27 epochs of 12 pieces, 8 clips a step
+    twice = torchrun(tmp_path, *words(data))
+    assert twice.stderr.count("exists already") == 1
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_was_learnt_and_resume_ends_as_if_nothing_had_been(
+    run: InProcess, folders: Path, tmp_path: Path
+) -> None:
+    assert run(*words(folders, "--epochs", 200)).returncode == 0
+    whole = (tmp_path / "my.safetensors").read_bytes()
+    arguments = [*words(folders, "--epochs", 200, "--checkpoint-every", 0), "--overwrite"]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "vpipe", *map(str, arguments)],
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    log = tmp_path / "my.safetensors.run" / "log.jsonl"
+    log.unlink()
+    give_up = time.monotonic() + 120
+    while time.monotonic() < give_up and not (log.exists() and len(log.read_text().splitlines()) > 2):
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    said, errors = running.communicate(timeout=60)
+    assert running.returncode == 130, errors
+    assert "--resume" in errors
+    assert "Traceback" not in errors
+    assert said.splitlines()[-1] == "my.safetensors"
+    assert (tmp_path / "my.safetensors").read_bytes() != whole
+    assert load_model(tmp_path / "my.safetensors").labels == ["left", "right"]
+    assert run(*words(folders, "--epochs", 200, "--resume")).returncode == 0
+    steps = [json.loads(line)["step"] for line in log.read_text().splitlines()]
+    assert steps == sorted(set(steps))
+    assert (tmp_path / "my.safetensors").read_bytes() == whole
