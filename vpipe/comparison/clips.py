@@ -73,7 +73,7 @@ def make_clips(
     for i in range(count):
         if i % CLIPS_PER_STOCK == 0:
             stock = np.random.default_rng([*seed, 1, i])
-            pool = TexturePool(stock=min(STOCK, 2 * (count - i)), stock_rng=stock)
+            pool = TexturePool(stock=min(STOCK, count - i), stock_rng=stock)
         _render(names[i % len(names)], np.random.default_rng([*seed, 2, i]), pool, frames[i])
         if done:
             done(i + 1)

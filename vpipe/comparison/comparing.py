@@ -10,12 +10,13 @@ from typing import Any
 import vpipe
 from vpipe.comparison.clips import Clips, Done, make_clips
 from vpipe.comparison.contenders import ROWS, Contender, Fusion
-from vpipe.comparison.costs import FlowCost, clip_of, flow_costs, gmacs, milliseconds, parameters
+from vpipe.comparison.costs import FlowCost, clip_of, flow_costs, milliseconds
 from vpipe.comparison.labels import DIRECTION, GROUPS, LABELS, ORDER
 from vpipe.comparison.learning import Say, Trained, TrainingClips, trained
 from vpipe.comparison.plan import FPS, FRAMES, SIZE_PX, Plan
 from vpipe.comparison.scoring import Judges, judge_lengths, judge_orders
 from vpipe.comparison.temporal_kernels import describe
+from vpipe.models.sizes import count
 
 SCHEMA = "vpipe.bench/1"
 
@@ -41,10 +42,11 @@ def compare(
         for contender in contenders
     }
     del clips  # a gigabyte
-    flow = flow_costs(
-        plan.flow_minutes, plan.seed, jobs, device, lambda n: say("video for the cost of flow", n, 1)
-    )
     judges = Judges(ready, fusions, device, jobs)
+    flow: list[FlowCost] = []
+    if judges.needs_flow:
+        told = "video for the cost of flow"
+        flow = flow_costs(plan.flow_minutes, plan.seed, jobs, device, lambda n: say(told, n, 1))
 
     def test_clips(per_label: int, seed: list[int], names: Sequence[str], length: int) -> Clips:
         count = per_label * len(names)
@@ -62,7 +64,7 @@ def compare(
     lengths = judge_lengths(
         judges, lambda length: test_clips(plan.length_test, [3, length], (*DIRECTION, *ORDER), length), plan
     )
-    costs = {name: _costs(one, flow[0], device) for name, one in ready.items()}
+    costs = {name: _costs(one, flow[0] if flow else None, device) for name, one in ready.items()}
     kinds: dict[str, Contender | Fusion] = {one.name: one for one in contenders}
     kinds |= {one.name: one for one in fusions}
     rows = []
@@ -101,15 +103,19 @@ def compare(
 COSTS = ("parameters", "gmacs", "ms_a_clip", "flow_s_a_minute", "flow_bytes_a_minute")
 
 
-def _costs(one: Trained, flow: FlowCost, device: str) -> dict[str, float]:
+def _costs(one: Trained, flow: FlowCost | None, device: str) -> dict[str, float]:
+    """COSTS of a contender. Multiplications are those of convolutions and matrix products (torch's counter):
+    batch norms, shifts and what else is done value by value are left out."""
     clip = clip_of(one.contender)
-    is_flow = one.contender.modality == "flow"
+    frames, channels, height, width = clip.shape[1:]
+    parameters, gmacs = count(one.network, (frames, channels, height, width))
+    needs_flow = flow is not None and one.contender.modality == "flow"
     return {
-        "parameters": parameters(one.network),
-        "gmacs": round(gmacs(one.network, clip.to(device)), 4),
+        "parameters": parameters,
+        "gmacs": round(gmacs, 4),
         "ms_a_clip": round(milliseconds(one.network, clip, device), 3),
-        "flow_s_a_minute": round(flow.seconds, 3) if is_flow else 0.0,
-        "flow_bytes_a_minute": flow.bytes if is_flow else 0,
+        "flow_s_a_minute": round(flow.seconds, 3) if needs_flow and flow else 0.0,
+        "flow_bytes_a_minute": flow.bytes if needs_flow and flow else 0,
     }
 
 

@@ -1,8 +1,7 @@
-"""What a contender costs: parameters, multiplications, time a clip; and flow a minute of video."""
+"""What a contender costs in time, and flow a minute of video; `vpipe.models.sizes` counts the rest."""
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -13,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from vpipe.cache import FlowCache
 from vpipe.comparison.contenders import Contender
@@ -34,24 +32,8 @@ def clip_of(contender: Contender) -> Tensor:
     return torch.randn(1, len(contender.take), channels, SIZE_PX, SIZE_PX, generator=generator)
 
 
-def parameters(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
-def gmacs(network: nn.Module, clip: Tensor) -> float:
-    """Multiply-accumulate operations of convolutions and matrix products for one clip, in 10^9.
-
-    Counted by torch's flop counter, which counts two for each. It leaves out batch norms, pooling, shifts and
-    what is done value by value, among that the depthwise temporal convolutions of STM, TEA, TDN and TANet.
-    """
-    counter = FlopCounterMode(display=False)
-    with counter, torch.inference_mode():
-        network(clip)
-    return counter.get_total_flops() / 2e9
-
-
 def milliseconds(network: nn.Module, clip: Tensor, device: str, runs: int = RUNS) -> float:
-    """The median time of one clip through the network, float32, in ms."""
+    """Time of one clip through the network, float32, in ms: the fastest run, as others may use the machine."""
     clip = clip.to(device)
     times = []
     with torch.inference_mode():
@@ -62,7 +44,7 @@ def milliseconds(network: nn.Module, clip: Tensor, device: str, runs: int = RUNS
                 torch.cuda.synchronize(device)
             if run >= 3:  # the first runs are slower
                 times.append(time.perf_counter() - begin)
-    return 1e3 * statistics.median(times)
+    return 1e3 * min(times)
 
 
 @dataclass(frozen=True)
