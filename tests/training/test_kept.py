@@ -14,7 +14,7 @@ from vpipe.models.networks.tsn_affine import AffineTSN
 from vpipe.synth.vocabulary import LABELS
 from vpipe.training import kept
 from vpipe.training.export import export, packaged_flow_recipe
-from vpipe.training.going_on import network_to_go_on
+from vpipe.training.going_on import network_to_go_on, with_start
 from vpipe.training.kept import DECODED_PX, KeptClips, encode, keep_clips, kept_folder, turned
 from vpipe.training.loop import train
 from vpipe.training.recipe import Recipe, load_recipe
@@ -165,3 +165,13 @@ def test_training_goes_on_from_a_model_of_the_same_kind_and_refuses_others(tmp_p
         network_to_go_on(replace(recipe, hyper={"widths": [8, 8, 16]}))
     with pytest.raises(UsageError, match="unknown model"):
         network_to_go_on(replace(recipe, init="nothing"))
+
+
+def test_a_share_of_the_start_stays_in_the_weights() -> None:
+    start, trained = torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2)
+    trained.weight.data[:] = torch.tensor([3.0, -1.0])
+    trained.running_mean = torch.tensor([4.0, 0.0])
+    mixed = with_start(trained, start, 0.25)
+    assert torch.allclose(mixed.weight, torch.tensor([2.5, -0.5]))
+    assert torch.allclose(mixed.running_mean, torch.tensor([3.0, 0.0]))  # type: ignore[arg-type]
+    assert torch.equal(start.weight, torch.ones(2))

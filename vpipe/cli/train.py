@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -218,13 +219,14 @@ def _by_recipe(
     """On generated clips, or on those of `vpipe synth clips`."""
     from vpipe.synth.vocabulary import LABELS
     from vpipe.training.export import export
-    from vpipe.training.going_on import network_to_go_on
+    from vpipe.training.going_on import network_to_go_on, with_start
     from vpipe.training.loop import train as run
     from vpipe.training.sources import open_data
 
     if not plan.architecture or not plan.clips:
         raise UsageError("no_inputs", f"recipe {plan.name} is for your own videos: give DATA")
     network, start = network_to_go_on(plan) if plan.init else (None, "")
+    before = copy.deepcopy(network)
     dataset = open_data(plan)
     with progress(len(dataset), "steps", plan.name, options) as bar:
         network, steps, finished = run(
@@ -242,6 +244,8 @@ def _by_recipe(
             checkpoint_every_s=checkpoint_s,
         )
     if job.first:
+        if before is not None and plan.start_share:
+            network = with_start(network, before, plan.start_share)
         export(plan, network, steps, output)
         write_stdout(f"{output}\n")
     if not finished:

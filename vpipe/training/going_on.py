@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from vpipe.errors import UsageError
 from vpipe.models import load_model
 from vpipe.synth.vocabulary import LABELS
 from vpipe.training.recipe import Recipe
+
+
+def with_start(network: nn.Module, start: nn.Module, share: float) -> nn.Module:
+    """The mean of the weights before and after, in the network itself: what it knew stays better known.
+
+    Wortsman et al., "Robust fine-tuning of zero-shot models", 2022, section 3 (WiSE-FT).
+    """
+    before = start.state_dict()
+    with torch.no_grad():
+        for name, value in network.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(before[name].to(value), share)
+    return network
 
 
 def network_to_go_on(recipe: Recipe) -> tuple[nn.Module, str]:

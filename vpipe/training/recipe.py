@@ -24,6 +24,7 @@ class Recipe:
     epochs: int = 0  # times over a user's data, instead of `clips`
     hyper: dict[str, Any] = field(default_factory=dict)
     init: str = ""  # the model that a user's labels start from: weights, and what goes into the network
+    start_share: float = 0.0  # of generated clips: share of `init`'s weights in the model that comes out
     source: str = ""  # paper and code that the numbers come from
     data: str = "generated"  # or a folder written by `vpipe synth clips`
     seed: int = 1
@@ -108,6 +109,7 @@ _TYPES = {
             "clip_gradient",
             "dropout",
             "ema",
+            "start_share",
             "joined",
             "lively",
             "jitter",
@@ -141,6 +143,7 @@ _CHOICES = {
 }
 _ABOVE_0 = ("batch", "accumulate", "frames", "size", "learning_rate", "fps", "clip_gradient")
 _SHARES = (
+    "start_share",
     "joined",
     "lively",
     "jitter",
