@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.own_label_videos import LABELS, write_labelled, write_untrimmed
+from vpipe.models import load_model
 from vpipe.training.assessing import wilson
 
 TRAIN_SEED, TEST_SEED = 1, 1001
@@ -49,6 +50,7 @@ def learn(folder: Path, data: Path, jobs: int | None, *more: object) -> tuple[Pa
     log = [json.loads(line) for line in Path(f"{model}.run/log.jsonl").read_text().splitlines()]
     spent = sum(1 / entry["clips_per_s"] for entry in log)
     found = {
+        "made": load_model(model).header.source,
         "videos": row["videos"],
         "epochs": row["epochs"],
         "clips": row["clips"],

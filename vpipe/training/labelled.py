@@ -56,6 +56,13 @@ class LabelledData:
 
 def read_labelled(data: Path, videos_below: VideosBelow) -> LabelledData:
     """Reads DATA. Raises UsageError `bad_data`, `not_found`; InputError for JSON that is no ground truth."""
+    try:
+        return _read(data, videos_below)
+    except OSError as error:
+        raise UsageError("bad_data", f"{data}: cannot be read ({error.strerror or error})") from None
+
+
+def _read(data: Path, videos_below: VideosBelow) -> LabelledData:
     if data.is_dir():
         if any(_label_folders(data)):
             return _from_folders(data, videos_below)

@@ -151,6 +151,11 @@ def _prepared(
             preparer.prepare(labelled.path, verify=True)
         except InputError as fault:
             return fault
+        except VpipeError:
+            raise
+        except Exception as error:
+            text = f"{labelled.path}: unexpected {type(error).__name__}: {error} (a bug in vpipe)"
+            return InputError("internal_error", text)
         return None
 
     # Flow is computed by threads of its own.
