@@ -30,6 +30,8 @@ from vpipe.recognition.snippets import scan
 
 # What a note of camera motion means in the vocabulary, first match; several labels: either will do.
 # `dolly` and `tracking` move the camera itself, which looks like a zoom or a pan.
+# The notes are of the camera alone: where it is held, a subject may move, which the labels of subjects say.
+HELD = ("static", "subject_left", "subject_right", "subject_waves")
 MEANINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("roll", ("roll_clockwise", "roll_counterclockwise", "zoom_out", "shake")),
     ("zoom out", ("zoom_out",)),
@@ -38,11 +40,11 @@ MEANINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("pan left", ("pan_left",)),
     ("content moves left", ("pan_right",)),
     ("handheld shake", ("shake",)),
-    ("almost still", ("static",)),
+    ("almost still", HELD),
     ("subject grows", ()),
     ("slow pan", ("pan_left", "pan_right")),
     ("pan", ("pan_left", "pan_right")),
-    ("static", ("static",)),
+    ("static", HELD),
 )
 
 
