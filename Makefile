@@ -6,6 +6,8 @@
 # make bench-flow  TV-L1 against OpenCV's: speed, accuracy, scaling, `vpipe flow` as a whole (minutes)
 # make bench-flow-gpu  TV-L1 on a CUDA device, the engine alone, against the floor of its memory
 # make bench-own-labels  `vpipe train DATA` on five new labels, from clips and from segments (minutes)
+# make bench-models  the published networks beside ResNet-50 in the same run (minutes)
+# make bench-motion  flow against flow-free networks, trained and measured (ten minutes of one core)
 # make bench-cache  size and speed of the flow cache against JPEG pairs (needs ../shared/clips)
 #
 # PYTHON=python3.12     another Python (3.11 to 3.14)
@@ -18,7 +20,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed.stamp
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help install demo test test-slow check bench-startup bench-cache bench-own-labels bench-flow bench-flow-gpu clean
+.PHONY: help install demo test test-slow check bench-startup bench-cache bench-own-labels bench-models bench-motion bench-flow bench-flow-gpu clean
 .DELETE_ON_ERROR:
 
 help:
@@ -67,6 +69,13 @@ bench-own-labels: $(INSTALLED)
 
 bench-cache: $(INSTALLED)
 	$(BIN)/python -m benchmarks.cache
+
+bench-models: $(INSTALLED)
+	$(BIN)/python -m benchmarks.models --json benchmarks/results/models.json
+
+bench-motion: $(INSTALLED)
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[plots]'
+	$(BIN)/vpipe bench -o benchmarks/results/motion-models.json --plot docs/motion-models.png
 
 bench-flow: $(INSTALLED)
 	$(BIN)/python -m benchmarks.flow

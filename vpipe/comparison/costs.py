@@ -33,7 +33,7 @@ def clip_of(contender: Contender) -> Tensor:
 
 
 def milliseconds(network: nn.Module, clip: Tensor, device: str, runs: int = RUNS) -> float:
-    """Time of one clip through the network, float32, in ms: the fastest run, as others may use the machine."""
+    """Of one clip through the network, float32, in ms: the fastest run, as others may use the machine."""
     clip = clip.to(device)
     times = []
     with torch.inference_mode():

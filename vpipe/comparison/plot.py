@@ -60,42 +60,40 @@ def _orders(axes: Axes, document: dict[str, Any]) -> None:
     axes.set_yticks(range(len(rows)), [row["title"] for row in rows])
     axes.set_xlim(0, 100)
     axes.set_title("Labels that differ in direction alone: top-1, % (dotted: chance)")
-    axes.legend(fontsize=8, loc="lower right")
+    axes.legend(fontsize=8, loc="center right")
 
 
 def _cost(axes: Axes, document: dict[str, Any]) -> None:
-    for row in document["rows"]:
+    for number, row in enumerate(document["rows"]):
         share = row["accuracy"]["played"]["all"]["top1"]
-        axes.scatter(row["gmacs"], share["percent"], s=70, color=COLOURS[row["kind"]])
-        text = row["title"] + (" + flow" if row["flow_s_a_minute"] else "")
-        axes.annotate(text, (row["gmacs"], share["percent"]), (5, 4), textcoords="offset points", fontsize=8)
+        label = row["title"] + (" (and flow)" if row["flow_s_a_minute"] else "")
+        axes.scatter(row["gmacs"], share["percent"], s=70, color=f"C{number}", label=label)
     axes.set_xlabel("10^9 multiply-accumulates a clip, without flow")
     axes.set_ylim(0, 100)
-    axes.margins(x=0.18)
     axes.set_title("All labels: top-1, %, against the cost of the network")
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
 
 
 def _lengths(axes: Axes, document: dict[str, Any]) -> None:
-    for row in document["rows"]:
+    for number, row in enumerate(document["rows"]):
         frames = [entry["frames"] for entry in row["lengths"]]
         for reading, style in (("windows", "-"), ("spread", ":")):
             values = [entry[reading]["order"]["top1"]["percent"] for entry in row["lengths"]]
-            label = row["title"] if reading == "windows" else None
-            axes.plot(frames, values, style, marker="o", markersize=3, label=label)
-            axes.lines[-1].set_color(f"C{document['rows'].index(row)}")
+            axes.plot(frames, values, style, marker="o", markersize=3, color=f"C{number}")
     axes.set_xscale("log", base=2)
     ticks = [entry["frames"] for entry in document["rows"][0]["lengths"]]
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
-    axes.set_ylim(0, 100)
-    axes.set_xlabel("frames of the clip at 8 a second")
+    axes.set_ylim(0, 102)
+    axes.set_xlabel(f"frames of the clip, {document['clip']['fps']:g} a second")
+    length = document["clip"]["frames"]
     axes.set_title(
-        "Labels that differ in order alone: top-1, %\n(line: mean of windows; dots: 8 frames spread)"
+        "Labels that differ in order alone: top-1, %, colours as above\n"
+        f"(line: mean of windows of {length} frames; dotted: {length} frames spread over the clip)"
     )
-    axes.legend(fontsize=7, ncols=2)
 
 
 def _kernels(axes: Axes, document: dict[str, Any]) -> None:
-    for row in document["rows"]:
+    for number, row in enumerate(document["rows"]):
         found = row["temporal_kernels"]
         if not found or found["none"]:
             continue
@@ -104,7 +102,7 @@ def _kernels(axes: Axes, document: dict[str, Any]) -> None:
             sum(layer["kernels"] * layer["response"][k] for layer in found["layers"]) / total
             for k in range(len(found["frequencies"]))
         ]
-        axes.plot(found["frequencies"], mean, label=row["title"])
+        axes.plot(found["frequencies"], mean, label=row["title"], color=f"C{number}")
     axes.axhline(1, color="black", linewidth=0.8, linestyle=":")
     axes.set_xlabel("cycles a frame")
     axes.set_title("Answer of the learned temporal kernels\n(dotted: a kernel that passes one frame on)")

@@ -27,7 +27,7 @@ def cells(document: dict[str, Any]) -> list[tuple[str, ...]]:
                 f"{row['gmacs']:.3f}",
                 f"{row['ms_a_clip']:.1f}",
                 f"{row['flow_s_a_minute']:.1f}",
-                f"{row['flow_bytes_a_minute'] / 1e6:.1f}",
+                f"{row['flow_bytes_a_minute'] / 1e6:.2f}",
                 _percent(accuracy["played"]["direction"]["top1"]),
                 _percent(accuracy["played"]["order"]["top1"]),
                 _short(accuracy["shuffled"]["direction"]["top1"]),
