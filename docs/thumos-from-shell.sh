@@ -8,7 +8,7 @@
 # the features come from: a packaged model, one of `vpipe train`, or an imported one (I3D RGB and flow fused).
 #
 # Feature files that you have already, video_test_0000004.npy of T x C, do as well: put them into
-# WORK/features, leave VIDEOS empty (''), and say how their snippets lie:
+# WORK/features/validation and WORK/features/test, leave VIDEOS empty, and say how their snippets lie:
 #   SPACING="--stride 4 --window 16 --fps 30" sh docs/thumos-from-shell.sh '' ANNOTATIONS.json WORK
 set -eu
 videos=$1 annotations=$2 work=$3 model=${4:-motion-rgb}
@@ -16,17 +16,19 @@ head=$work/head.safetensors
 
 # 1. A table of snippets x channels for each video, with the times of its snippets. Running again goes on.
 if [ -n "$videos" ]; then
-    vpipe features "$videos" -o "$work/features" --model "$model"
+    for part in validation test; do
+        vpipe features "$videos/video_${part}_*" -o "$work/features/$part" --model "$model"
+    done
 fi
 
 # 2. A head learns the segments of the validation videos: `stpp` judges proposals, `mstcn` labels frames.
-vpipe train --head "${HEAD:-stpp}" --features "$work/features" --ground-truth "$annotations" \
+vpipe train --head "${HEAD:-stpp}" --features "$work/features/validation" --ground-truth "$annotations" \
     --subset Validation --epochs "${EPOCHS:-50}" --overwrite -o "$head" ${SPACING:-}
 
-# 3. Segments of every video that has features; an mstcn head's labels of frames are in found.json too.
-vpipe detect --features "$work/features" --head "$head" ${SPACING:-} --min-score 0.001 --json \
+# 3. Segments of the test videos, and of these alone: a prediction in any other would count as a wrong one.
+vpipe detect --features "$work/features/test" --head "$head" ${SPACING:-} --min-score 0.001 --json \
     --anet "$work/segments.json" > "$work/found.json"
 
-# 4. mAP of the test videos at the tIoU that THUMOS14 is reported at, and their average.
+# 4. mAP at the tIoU that THUMOS14 is reported at, and their average.
 vpipe eval detection --ground-truth "$annotations" --subset Test --predictions "$work/segments.json" \
     --tiou 0.3,0.4,0.5,0.6,0.7 --json | tee "$work/map.json"

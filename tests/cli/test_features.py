@@ -217,6 +217,16 @@ def test_a_video_shorter_than_a_window(
     assert (found.start_s[0], found.centre_s[0], found.end_s[0]) == (0.0, 0.25, 0.5)
 
 
+def test_a_video_slower_than_the_grid(tmp_path: Path, make_clip: Callable[..., Path], run: InProcess) -> None:
+    """Neighbouring snippets see the same frames; their times do not fall, and the file is read again."""
+    model = write_model(tmp_path / "small.safetensors", "rgb")
+    video = make_clip(tmp_path / "slow.mp4", frames=6, fps=1)
+    assert run("features", video, "--model", model, "-o", "F").returncode == 0
+    found = read_features(tmp_path / "F" / "slow.npy")
+    assert (np.diff(found.centre_s) >= 0).all()
+    assert found.duration_s == pytest.approx(6)
+
+
 @pytest.mark.parametrize(
     ("options", "code"),
     [
@@ -282,7 +292,7 @@ def test_damaged_files_are_one_sentence(tmp_path: Path, small_clip: Path, run: I
     good = json.loads((tmp_path / "F" / "small.json").read_text())
     changes = [
         {"snippets": 6},
-        {"centre_s": [0.0] * 5},
+        {"centre_s": [0.0, 1.0, 0.5, 1.5, 2.0]},
         {"centre_s": [1.0]},
         {"stride": 0},
         {"frame_pts": {"unit": "1/12", "runs": [[10**12, 1]]}},

@@ -60,7 +60,7 @@ class Features:
     table: np.ndarray  # (T, C) float32, finite
     spacing: Spacing
     start_s: np.ndarray  # (T,) float64
-    centre_s: np.ndarray  # (T,) float64, rising
+    centre_s: np.ndarray  # (T,) float64, never falling
     end_s: np.ndarray  # (T,) float64
     duration_s: float  # of the video; where nobody says it, the end of the last snippet
     frame_times_s: np.ndarray  # (N,) float64
@@ -196,7 +196,7 @@ def _described(path: Path, table: np.ndarray, description: dict[str, Any]) -> Fe
     when = {name: np.asarray(description[name], dtype=np.float64) for name in TIMES}
     if any(t.shape != (len(table),) or not np.isfinite(t).all() for t in when.values()):
         raise ValueError("its times are not one finite number for each snippet")
-    if (np.diff(when["centre_s"]) <= 0).any():
+    if (np.diff(when["centre_s"]) < 0).any():  # equal where a slow video shows the same frames for long
         raise ValueError("its centres do not rise")
     runs = description["frame_pts"]["runs"]
     unit = Fraction(description["frame_pts"]["unit"])
