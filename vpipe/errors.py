@@ -51,6 +51,9 @@ class EnvironmentFault(VpipeError):
     """The machine stands in the way: disk full, folder not writable, library missing."""
 
 
+LOSSES = ("ends_early", "corrupt_frames")  # warnings that say that pictures are lost or damaged
+
+
 @dataclass(frozen=True)
 class Warning_:
     """Something a user should know about a result that is still a result.

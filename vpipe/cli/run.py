@@ -31,7 +31,7 @@ from vpipe.cli.output import (
     write_stdout,
     write_whole,
 )
-from vpipe.errors import EnvironmentFault, InputError, UsageError, VpipeError, one_line
+from vpipe.errors import LOSSES, EnvironmentFault, InputError, UsageError, VpipeError, one_line
 
 __all__ = ["Item", "RunOptions", "run_batch"]
 
@@ -58,7 +58,8 @@ def run_batch(
     """Run `work` on every input, in input order, and print the rows; always ends in typer.Exit(code).
 
     `work(item)` returns the row's own keys: duration_s, frames, width, height, warnings (list[Warning_]),
-    status ("partial" where not all of it could be done) and the payload (labels, segments, cache, path ...).
+    status ("partial" where not all of it could be done; so is every row with a warning of `LOSSES`) and the
+    payload (labels, segments, cache, path ...).
     It raises InputError where this input fails, EnvironmentFault where the machine does: that ends the batch.
     `text(row)` renders a row for a terminal, or returns None. With `verdicts` (the `check` command) a failed
     row is a result like any other: it is rendered, any of them makes the exit code 1, and those with `ok`
@@ -221,6 +222,8 @@ def _one(
         if options.verbose >= 2:
             traceback.print_exception(error, file=sys.stderr)
         return row, fault
+    if row["status"] == "ok" and any(warning["code"] in LOSSES for warning in row["warnings"]):
+        row["status"] = "partial"
     for warning in row["warnings"]:
         text = one_line(f"{item.display}: {warning['message']}")
         note(f"warning: {text} [{warning['code']}]", options)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 
-from vpipe.errors import Warning_
+from vpipe.errors import LOSSES, Warning_
 from vpipe.media.probe import VideoInfo
-from vpipe.media.source import LOSSES, FrameSource, probe
+from vpipe.media.source import FrameSource, probe
 from vpipe.media.timeline import Timeline
 from vpipe.timeline import seconds
 

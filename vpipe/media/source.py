@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vpipe.errors import InputError, Warning_
+from vpipe.errors import LOSSES, InputError, Warning_
 from vpipe.limits import limits
 from vpipe.media.convert import Color
 from vpipe.media.decoders import UsedDecoderCrashed, decoder, shared_ring
@@ -30,8 +30,6 @@ from vpipe.media.probe import VideoInfo
 from vpipe.media.timeline import Timeline
 from vpipe.media.wire import NO_PTS, fraction, from_fraction, text, to_info, to_timeline, to_warnings, whole
 from vpipe.workers import WorkerFault
-
-LOSSES = ("ends_early", "corrupt_frames")  # warnings that say that pictures are lost
 
 T = TypeVar("T")
 Image = NDArray[np.uint8]
