@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from vpipe.comparison.labels import GROUPS, LABELS, backwards, opposite
 from vpipe.comparison.learning import Trained
 from vpipe.comparison.plan import FRAMES, Plan
 from vpipe.recognition.recognizer import fuse
+from vpipe.training.assessing import wilson
 from vpipe.training.loop import NORMALISATION
 
 BATCH = 32
@@ -26,15 +26,15 @@ _BACKWARDS = np.array([LABELS.index(backwards(label)) for label in LABELS])
 
 
 def share(right: int, clips: int) -> dict[str, Any]:
-    """{"percent", "interval95", "clips"}: a proportion with its 95 % interval (Wilson 1927), percent."""
+    """{"percent", "interval95", "clips"}: a proportion with its 95 % interval, percent."""
     if clips == 0:
         return {"percent": None, "interval95": None, "clips": 0}
-    z, part = 1.959964, right / clips
-    middle = part + z * z / (2 * clips)
-    half = z * math.sqrt(part * (1 - part) / clips + z * z / (4 * clips * clips))
-    scale = 100 / (1 + z * z / clips)
-    low, high = max(0.0, scale * (middle - half)), min(100.0, scale * (middle + half))
-    return {"percent": round(100 * part, 2), "interval95": [round(low, 2), round(high, 2)], "clips": clips}
+    low, high = wilson(right, clips)
+    return {
+        "percent": round(100 * right / clips, 2),
+        "interval95": [max(0.0, low), min(100.0, high)],
+        "clips": clips,
+    }
 
 
 def probabilities(trained: Trained, inputs: npt.NDArray[np.uint8], device: str) -> Scores:
