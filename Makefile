@@ -8,6 +8,8 @@
 # make bench-own-labels  `vpipe train DATA` on five new labels, from clips and from segments (minutes)
 # make bench-models  the published networks beside ResNet-50 in the same run (minutes)
 # make bench-motion  flow against flow-free networks, trained and measured (ten minutes of one core)
+# make bench-vocabulary  the packaged models on 2,002 synthetic and 2,002 real-textured clips (an hour of two cores;
+#                        goes on where it was stopped; real textures from ../shared/clips)
 # make bench-cache  size and speed of the flow cache against JPEG pairs (needs ../shared/clips)
 #
 # PYTHON=python3.12     another Python (3.11 to 3.14)
@@ -20,7 +22,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed.stamp
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help install demo test test-slow check bench-startup bench-cache bench-own-labels bench-models bench-motion bench-flow bench-flow-gpu clean
+.PHONY: help install demo test test-slow check bench-startup bench-cache bench-own-labels bench-models bench-motion bench-vocabulary bench-flow bench-flow-gpu clean
 .DELETE_ON_ERROR:
 
 help:
@@ -76,6 +78,12 @@ bench-models: $(INSTALLED)
 bench-motion: $(INSTALLED)
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[plots]'
 	$(BIN)/vpipe bench -o benchmarks/results/motion-models.json --plot docs/motion-models.png
+
+bench-vocabulary: $(INSTALLED)
+	mkdir -p runs
+	$(BIN)/python -m benchmarks.vocabulary_all --seed 5005 --rows runs/vocabulary-synthetic.jsonl
+	$(BIN)/python -m benchmarks.vocabulary_all --seed 6006 --rows runs/vocabulary-real-textures.jsonl --background-from ../shared/clips
+	$(BIN)/python -m benchmarks.conditions --json benchmarks/results/conditions.json
 
 bench-flow: $(INSTALLED)
 	$(BIN)/python -m benchmarks.flow

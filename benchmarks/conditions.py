@@ -1,6 +1,6 @@
 """Whether a model says the same of a shot at any frame rate and shape, and what of two motions at once.
 
-    python -m benchmarks.conditions --model motion-rgb --scenes 65 --json
+    python -m benchmarks.conditions --scenes 65 --json
 
 Formats: each scene is written at 24, 60 and 240 fps, landscape (320 x 240) and portrait (240 x 320), and
 classified as `vpipe classify` would. Rates agree where all three of one shape get one label; shapes agree
@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.vocabulary import wilson
 from vpipe import threads
-from vpipe.models import DEFAULT_MODEL, load_model
+from vpipe.models import load_model
 from vpipe.recognition.classify import classify
 from vpipe.recognition.recognizer import Recognizer
 from vpipe.synth.lively import with_moving_subjects
@@ -46,65 +46,78 @@ def share(flags: list[bool]) -> dict[str, Any]:
 
 
 class Judge:
-    """Writes scenes to a scratch folder and says what the model calls them."""
+    """Writes scenes to a scratch folder and says what each model calls them."""
 
-    def __init__(self, recognizer: Recognizer, scratch: Path) -> None:
-        self.recognizer, self.scratch = recognizer, scratch
+    def __init__(self, recognizers: list[Recognizer], scratch: Path) -> None:
+        self.recognizers, self.scratch = recognizers, scratch
 
-    def label(self, scene: Scene, size: tuple[int, int], fps: int) -> str:
+    def labels(self, scene: Scene, size: tuple[int, int], fps: int) -> list[str]:
         path = self.scratch / "shot.mp4"
         write_scene(path, scene, SHOT_S, size=size, fps=Fraction(fps))
-        found = classify(path, self.recognizer, cache_dir=self.scratch / "cache", jobs=threads.jobs())
-        return found.top(1)[0][0]
+        cache = self.scratch / "cache"
+        return [
+            classify(path, one, cache_dir=cache, jobs=threads.jobs()).top(1)[0][0] for one in self.recognizers
+        ]
 
 
-def formats(judge: Judge, count: int, seed: int) -> dict[str, Any]:
+Said = dict[tuple[str, int], list[str]]  # by shape and rate: what each model says
+
+
+def formats(judge: Judge, count: int, seed: int) -> list[dict[str, Any]]:
+    """One result for each model."""
     pool = TexturePool()
-    right: dict[str, list[bool]] = {f"{name} {fps} fps": [] for name in SHAPES for fps in RATES}
-    rates: dict[str, list[bool]] = {name: [] for name in SHAPES}
-    shapes: list[bool] = []
+    rows: list[tuple[str, Said]] = []
     for number in range(count):
         label = LABELS[number % len(LABELS)]
-        said: dict[tuple[str, int], str] = {}
+        said: Said = {}
         for name, size in SHAPES.items():
             # The same random numbers: one shot, filmed in two shapes.
             rng = np.random.default_rng([seed, number])
             scene = random_scene(label, rng, pool, aspect=size[0] / size[1], duration_s=SHOT_S)
-            for fps in RATES:
-                said[name, fps] = judge.label(scene, size, fps)
-                right[f"{name} {fps} fps"].append(said[name, fps] == label)
-            rates[name].append(len({said[name, fps] for fps in RATES}) == 1)
-        shapes.append(said["landscape", RATES[0]] == said["portrait", RATES[0]])
+            said |= {(name, fps): judge.labels(scene, size, fps) for fps in RATES}
+        rows.append((label, said))
         print(f"formats: scene {number + 1} of {count}", file=sys.stderr)
-    return {
-        "right": {name: share(flags) for name, flags in right.items()},
-        "rates_agree": {name: share(flags) for name, flags in rates.items()},
-        "shapes_agree": share(shapes),
+    return [_agreement(rows, model) for model in range(len(judge.recognizers))]
+
+
+def _agreement(rows: list[tuple[str, Said]], model: int) -> dict[str, Any]:
+    right = {
+        f"{name} {fps} fps": share([said[name, fps][model] == label for label, said in rows])
+        for name in SHAPES
+        for fps in RATES
     }
+    rates = {
+        name: share([len({said[name, fps][model] for fps in RATES}) == 1 for _, said in rows])
+        for name in SHAPES
+    }
+    first, second = SHAPES
+    shapes = [said[first, RATES[0]][model] == said[second, RATES[0]][model] for _, said in rows]
+    return {"right": right, "rates_agree": rates, "shapes_agree": share(shapes)}
 
 
-def two_motions(judge: Judge, count: int, seed: int) -> dict[str, Any]:
-    pool = TexturePool()
-    right: dict[str, list[bool]] = {label: [] for label in CAMERA_LABELS}
+def two_motions(judge: Judge, count: int, seed: int) -> list[dict[str, Any]]:
+    """One result for each model."""
+    pool, size = TexturePool(), SHAPES["landscape"]
+    rows: list[tuple[str, list[str]]] = []
     for number in range(count):
         label = CAMERA_LABELS[number % len(CAMERA_LABELS)]
         rng = np.random.default_rng([seed, 7, number])
-        size = SHAPES["landscape"]
         scene = random_scene(label, rng, pool, aspect=size[0] / size[1], duration_s=SHOT_S)
-        right[label].append(judge.label(with_moving_subjects(scene, rng), size, 24) == label)
-    return {
-        "camera_label_wins": share([flag for flags in right.values() for flag in flags]),
-        "per_label": {
-            label: round(100 * sum(flags) / max(1, len(flags)), 1) for label, flags in right.items()
-        },
-    }
+        rows.append((label, judge.labels(with_moving_subjects(scene, rng), size, 24)))
+    return [
+        {
+            "camera_label_wins": share([said[model] == label for label, said in rows]),
+            "missed": [f"{label}: {said[model]}" for label, said in rows if said[model] != label],
+        }
+        for model in range(len(judge.recognizers))
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--models", nargs="+", default=["motion-rgb", "motion-two-stream"], metavar="MODEL")
     parser.add_argument("--scenes", type=int, default=65, help="for formats; as many thrice for two motions")
     parser.add_argument("--seed", type=int, default=3003)
     parser.add_argument(
@@ -113,17 +126,19 @@ def main() -> None:
     parser.add_argument("-j", "--jobs", type=int)
     options = parser.parse_args()
     threads.set_jobs(options.jobs)
-    model = load_model(options.model)
+    models = [load_model(name) for name in options.models]
     with tempfile.TemporaryDirectory() as scratch:
-        judge = Judge(Recognizer(model), Path(scratch))
-        result = {
-            "schema": "vpipe.conditions/1",
-            "model": model.name,
-            "hash": model.hash,
-            "seed": options.seed,
-            "formats": formats(judge, options.scenes, options.seed),
-            "two_motions": two_motions(judge, 3 * options.scenes, options.seed),
-        }
+        judge = Judge([Recognizer(model) for model in models], Path(scratch))
+        two = two_motions(judge, 3 * options.scenes, options.seed)
+        agreed = formats(judge, options.scenes, options.seed)
+    result = {
+        "schema": "vpipe.conditions/1",
+        "seed": options.seed,
+        "models": [
+            {"model": model.name, "hash": model.hash, "formats": one, "two_motions": other}
+            for model, one, other in zip(models, agreed, two, strict=True)
+        ],
+    }
     text = json.dumps(result, indent=1) + "\n"
     sys.stderr.write(text)
     if options.json:
