@@ -40,9 +40,8 @@ def test_the_table_and_a_second_run_that_only_measures(vpipe: Vpipe, here: InPro
     info = here("models", "info", weights, "--temporal-kernels").stdout
     assert "temporal shift in 4 blocks" in info
     assert "no learned temporal kernel" in info
-    broken = weights.read_bytes()[:-100]
-    weights.write_bytes(broken)
-    assert here("models", "info", weights).returncode == 2
+    described = json.loads(here("models", "info", weights, "--temporal-kernels", "--json").stdout)
+    assert described["streams"][0]["temporal_kernels"]["layers"] == []
 
 
 @pytest.mark.slow

@@ -72,7 +72,6 @@ def network(name: str, **changes: Any) -> nn.Module:
     ("name", "kinds", "fixed"),
     [
         ("tsn-resnet", set(), ""),
-        ("vgg16", set(), ""),
         ("tsm", set(), "temporal shift in 4 blocks"),
         ("tsm-mobilenetv2", set(), "temporal shift"),
         ("tsm-diff", {"frames and their differences"}, "temporal shift in 3 blocks"),
@@ -82,7 +81,6 @@ def network(name: str, **changes: Any) -> nn.Module:
         ("tanet", {"temporal convolution"}, "adaptive convolution in 4 blocks"),
         ("r3d", {"3-D convolution", "temporal convolution"}, ""),
         ("i3d", {"3-D convolution"}, ""),
-        ("c3d", {"3-D convolution"}, ""),
         ("slowfast", {"3-D convolution", "temporal convolution"}, ""),
     ],
 )
