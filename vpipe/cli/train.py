@@ -154,52 +154,53 @@ def train(
         raise UsageError("bad_flags", "--features, --ground-truth and --subset are for --head: name one")
     if data is None and recipe is None:
         raise UsageError("no_inputs", "give DATA with your labelled videos, or --recipe NAME")
-    elastic = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
-    resume = resume or elastic  # torchrun started the whole run again
-    check_output(output, overwrite or resume)
-    configure_logging(verbose)
     first = os.environ.get("RANK", "0") == "0"
-    # A progress line now and then also where stderr is a file: training takes long.
-    options = RunOptions(
-        device=device,
-        quiet=quiet or not first,
-        verbose=max(1, verbose),
-        cache_dir=cache_dir,
-        failures=failures,
-        output_format="json" if json else "text",
-    )
-    shared = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    threads.set_jobs(jobs or max(1, threads.available_cores() // shared))
-    # torch and the rest only now: `--help` stays light
-    from vpipe.training.distributed import Job, joined
-    from vpipe.training.recipe import load_recipe
+    with _said_once(first):
+        elastic = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+        resume = resume or elastic  # torchrun started the whole run again
+        check_output(output, overwrite or resume)
+        configure_logging(verbose)
+        # A progress line now and then also where stderr is a file: training takes long.
+        options = RunOptions(
+            device=device,
+            quiet=quiet or not first,
+            verbose=max(1, verbose),
+            cache_dir=cache_dir,
+            failures=failures,
+            output_format="json" if json else "text",
+        )
+        shared = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        threads.set_jobs(jobs or max(1, threads.available_cores() // shared))
+        # torch and the rest only now: `--help` stays light
+        from vpipe.training.distributed import Job, joined
+        from vpipe.training.recipe import load_recipe
 
-    plan = load_recipe(recipe or DEFAULT_RECIPE)
-    changes: dict[str, Any] = {"clips": clips, "epochs": epochs, "batch": batch, "seed": seed}
-    changes |= {"data": synthetic, "init": init}
-    plan = replace(plan, **{name: value for name, value in changes.items() if value is not None})
-    if clips is not None and epochs is None:
-        plan = replace(plan, epochs=0)
-    job = Job.from_environment()
-    target = job.device(device, options.resolve_device())
-    prepare_output_dir(output.parent)
-    with _said_once(job.first), joined(job, target):
-        if data is not None:
-            from vpipe.cli.train_own import train_own
+        plan = load_recipe(recipe or DEFAULT_RECIPE)
+        changes: dict[str, Any] = {"clips": clips, "epochs": epochs, "batch": batch, "seed": seed}
+        changes |= {"data": synthetic, "init": init}
+        plan = replace(plan, **{name: value for name, value in changes.items() if value is not None})
+        if clips is not None and epochs is None:
+            plan = replace(plan, epochs=0)
+        job = Job.from_environment()
+        target = job.device(device, options.resolve_device())
+        prepare_output_dir(output.parent)
+        with joined(job, target):
+            if data is not None:
+                from vpipe.cli.train_own import train_own
 
-            train_own(
-                data,
-                plan,
-                output,
-                options,
-                job=job,
-                device=target,
-                resume=resume,
-                checkpoint_every_s=checkpoint_every,
-                store_bytes=int(clip_store * 1e9),
-            )
-        else:
-            _by_recipe(plan, output, options, job, target, resume, checkpoint_every)
+                train_own(
+                    data,
+                    plan,
+                    output,
+                    options,
+                    job=job,
+                    device=target,
+                    resume=resume,
+                    checkpoint_every_s=checkpoint_every,
+                    store_bytes=int(clip_store * 1e9),
+                )
+            else:
+                _by_recipe(plan, output, options, job, target, resume, checkpoint_every)
 
 
 @contextmanager
