@@ -33,7 +33,7 @@ def draw(document: dict[str, Any], path: Path) -> None:
     need_matplotlib()
     from matplotlib.figure import Figure  # not pyplot: no display, no global state
 
-    figure = Figure(figsize=(13, 9), dpi=110, layout="constrained")
+    figure = Figure(figsize=(16, 9.5), dpi=90, layout="constrained")
     axes = figure.subplots(2, 2)
     _orders(axes[0, 0], document)
     _cost(axes[0, 1], document)
@@ -59,7 +59,7 @@ def _orders(axes: Axes, document: dict[str, Any]) -> None:
     axes.axvline(document["chance"]["top1"], color="black", linewidth=0.8, linestyle=":")
     axes.set_yticks(range(len(rows)), [row["title"] for row in rows])
     axes.set_xlim(0, 100)
-    axes.set_title("Labels that differ in direction alone: top-1, % (dotted: chance)")
+    axes.set_title("Labels that differ in direction alone: top-1, % (dotted: chance)", fontsize=11)
     axes.legend(fontsize=8, loc="center right")
 
 
@@ -70,7 +70,7 @@ def _cost(axes: Axes, document: dict[str, Any]) -> None:
         axes.scatter(row["gmacs"], share["percent"], s=70, color=f"C{number}", label=label)
     axes.set_xlabel("10^9 multiply-accumulates a clip, without flow")
     axes.set_ylim(0, 100)
-    axes.set_title("All labels: top-1, %, against the cost of the network")
+    axes.set_title("All labels: top-1, %, against the cost of the network", fontsize=11)
     axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
 
 
@@ -88,7 +88,8 @@ def _lengths(axes: Axes, document: dict[str, Any]) -> None:
     length = document["clip"]["frames"]
     axes.set_title(
         "Labels that differ in order alone: top-1, %, colours as above\n"
-        f"(line: mean of windows of {length} frames; dotted: {length} frames spread over the clip)"
+        f"(line: mean of windows of {length} frames; dotted: {length} frames spread over the clip)",
+        fontsize=11,
     )
 
 
@@ -105,6 +106,8 @@ def _kernels(axes: Axes, document: dict[str, Any]) -> None:
         axes.plot(found["frequencies"], mean, label=row["title"], color=f"C{number}")
     axes.axhline(1, color="black", linewidth=0.8, linestyle=":")
     axes.set_xlabel("cycles a frame")
-    axes.set_title("Answer of the learned temporal kernels\n(dotted: a kernel that passes one frame on)")
+    axes.set_title(
+        "Answer of the learned temporal kernels\n(dotted: a kernel that passes one frame on)", fontsize=11
+    )
     axes.set_ylim(bottom=0)
     axes.legend(fontsize=8)
