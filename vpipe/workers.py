@@ -60,30 +60,52 @@ class WorkerLied(WorkerFault):
     """What it said makes no sense."""
 
 
+_Started = tuple[subprocess.Popen[bytes], socket.socket]
+_early: dict[str, _Started] = {}
+
+
+def begin_early(module: str) -> None:
+    """Start the process of the next worker of `module`, so that it is ready when it is asked for."""
+    if module not in _early:
+        with contextlib.suppress(OSError):  # then the worker says so when it is needed
+            _early[module] = _launch(module)
+
+
+def forget_early() -> None:
+    """In a forked child: they are the parent's."""
+    _early.clear()
+
+
+def _launch(module: str) -> _Started:
+    ours, its = socket.socketpair()
+    said = None if logging.getLogger("vpipe").isEnabledFor(logging.DEBUG) else subprocess.DEVNULL
+    command = [sys.executable, "-P", "-c", _BOOT, _PACKAGE_PARENT, module, str(its.fileno())]
+    try:
+        with its:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+                pass_fds=[its.fileno()],
+                env=os.environ | dict.fromkeys(_THREADS, "1"),
+                start_new_session=True,  # Ctrl-C and Ctrl-Z are ours to handle
+            )
+    except BaseException:
+        ours.close()
+        raise
+    ours.setblocking(False)
+    return process, ours
+
+
 class Worker:
     """One process, from our side. Every fault ends it. Not for several threads at once."""
 
     def __init__(self, module: str) -> None:
-        ours, its = socket.socketpair()
-        environment = os.environ | dict.fromkeys(_THREADS, "1")
-        said = None if logging.getLogger("vpipe").isEnabledFor(logging.DEBUG) else subprocess.DEVNULL
-        command = [sys.executable, "-P", "-c", _BOOT, _PACKAGE_PARENT, module, str(its.fileno())]
-        try:
-            with its:
-                self.process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=said,
-                    pass_fds=[its.fileno()],
-                    env=environment,
-                    start_new_session=True,  # Ctrl-C and Ctrl-Z are ours to handle
-                )
-        except BaseException:
-            ours.close()
-            raise
-        ours.setblocking(False)
-        self._socket = ours
+        early: _Started | None = _early.pop(module, None)
+        if early is None or early[0].poll() is not None:
+            early = _launch(module)
+        self.process, self._socket = early
         self._buffer = bytearray()
 
     @property

@@ -231,6 +231,10 @@ def _gather(ctx: typer.Context, values: dict[str, Any]) -> RunOptions:
     values["inputs"] = tuple(values["inputs"] or ())
     if values["null"] and values["from_file"] is None:
         raise UsageError("bad_flags", "-0 says how a list is split: it needs --from-file LIST")
+    if not values.get("dry_run"):
+        from vpipe.workers import begin_early  # here: help does not need it
+
+        begin_early("vpipe.media.worker")  # a decoder gets ready while the libraries are imported
     return RunOptions(output_format=output_format, **values)
 
 

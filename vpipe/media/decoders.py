@@ -15,7 +15,7 @@ from vpipe.errors import EnvironmentFault, InputError
 from vpipe.limits import limits
 from vpipe.media.opening import display_name
 from vpipe.media.ring import Ring, slots_for
-from vpipe.workers import Worker, WorkerDied, WorkerLied, WorkerStalled
+from vpipe.workers import Worker, WorkerDied, WorkerLied, WorkerStalled, forget_early
 
 STOP_WITHIN_S = 1.0  # for a decoder that is told to leave off; then it is ended
 
@@ -160,6 +160,7 @@ def _forget() -> None:
     _lock = threading.Lock()
     _idle.clear()
     _working.clear()
+    forget_early()
 
 
 atexit.register(end_all)
