@@ -80,6 +80,7 @@ class OnePass:
 
     def parts(self) -> Generator[ScorePart, None, None]:
         """Scores in order of time. Raises InputError as the source does, and single_image for one frame."""
+        threads.share_one_heap()
         stop = getattr(self._source, "stop", None)
         batches = ahead(self._batches(), BATCHES_AHEAD * self._jobs, stop)
         try:

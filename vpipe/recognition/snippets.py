@@ -31,12 +31,20 @@ class ScannedVideo:
     """A video that a model has gone over from end to end."""
 
     scores: SnippetScores
-    info: VideoInfo
-    timeline: Timeline
+    source: FrameSource
     frames: int  # of the video
     duration_s: float
     warnings: list[Warning_]
     flow: FlowUse | None  # where a stream looks at flow
+
+    @property
+    def info(self) -> VideoInfo:
+        return self.source.info
+
+    @property
+    def timeline(self) -> Timeline:
+        """Reads the file again."""
+        return self.source.timeline()
 
 
 def detection_grid(recognizer: Recognizer) -> SnippetGrid:
@@ -69,8 +77,11 @@ def scan(
         _scan_published(found, recognizer, grid, cache_dir, jobs, progress)
     else:
         _scan_grid(found, recognizer, grid, cache_dir, jobs, progress)
-    timeline = found.source.timeline()
-    duration_s = found.duration_s or float(timeline.duration_s)
+    if found.duration_s:
+        duration_s, times_s = found.duration_s, found.frame_times_s
+    else:
+        timeline = found.source.timeline()
+        duration_s, times_s = float(timeline.duration_s), _frame_times(timeline)
     warnings = {w.code: w for w in [*found.source.warnings, *found.warnings]}
     if short := short_video(duration_s, recognizer.streams):
         warnings[short.code] = short
@@ -81,12 +92,11 @@ def scan(
             recognizer.fused(found.scores).astype(np.float32),
             *found.when,
             duration_s=duration_s,
-            frame_times_s=_frame_times(timeline),
+            frame_times_s=times_s,
             cuts=tuple(found.cuts),
         ),
-        info=found.source.info,
-        timeline=timeline,
-        frames=len(timeline),
+        source=found.source,
+        frames=len(times_s),
         duration_s=duration_s,
         warnings=list(warnings.values()),
         flow=found.flow,
@@ -101,7 +111,8 @@ class _Found:
         self.scores: list[np.ndarray] = []  # (S, labels) of each stream
         self.when: tuple[np.ndarray, np.ndarray, np.ndarray] = (np.zeros(0),) * 3  # start, centre, end (S,)
         self.cuts: list[Cut] = []
-        self.duration_s = 0.0
+        self.duration_s = 0.0  # 0: known from the timeline alone, as are the times
+        self.frame_times_s = np.zeros(0)
         self.warnings: list[Warning_] = []
         self.flow: FlowUse | None = None
 
@@ -146,6 +157,7 @@ def _scan_grid(
             found.scores.append(np.concatenate([p.probabilities for p in parts if len(p.probabilities)]))
             centre_s = np.concatenate([part.centre_s for part in parts])
             found.cuts, found.duration_s = one.cuts, one.duration_s
+            found.frame_times_s = np.concatenate([part.frame_times_s for part in parts])
             continue
         found.source.require_motion()
         entry = open_flow(path, stream, cache_dir, recognizer.device)
