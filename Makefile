@@ -10,6 +10,7 @@
 # make bench-motion  flow against flow-free networks, trained and measured (ten minutes of one core)
 # make bench-vocabulary  the packaged models on 2,002 synthetic and 2,002 real-textured clips (an hour of two cores;
 #                        goes on where it was stopped; real textures from ../shared/clips)
+# make bench-isolation  what decoding in a process of its own costs `vpipe flow` (a minute)
 # make bench-cache  size and speed of the flow cache against JPEG pairs (needs ../shared/clips)
 #
 # PYTHON=python3.12     another Python (3.11 to 3.14)
@@ -22,7 +23,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed.stamp
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help install demo test test-slow check bench-startup bench-cache bench-own-labels bench-models bench-motion bench-vocabulary bench-flow bench-flow-gpu clean
+.PHONY: help install demo test test-slow check bench-startup bench-isolation bench-cache bench-own-labels bench-models bench-motion bench-vocabulary bench-flow bench-flow-gpu clean
 .DELETE_ON_ERROR:
 
 help:
@@ -68,6 +69,9 @@ bench-flow-gpu: $(INSTALLED)
 
 bench-own-labels: $(INSTALLED)
 	$(BIN)/python -m benchmarks.own_labels --json benchmarks/results/own-labels.json
+
+bench-isolation: $(INSTALLED)
+	$(BIN)/python -m benchmarks.isolation
 
 bench-cache: $(INSTALLED)
 	$(BIN)/python -m benchmarks.cache
