@@ -47,7 +47,7 @@ from vpipe.recognition.recognizer import Recognizer
 from vpipe.recognition.snippets import ScannedVideo, detection_grid, scan
 from vpipe.synth.vocabulary import BACKGROUND
 
-SEED = 5005
+SEED = 7007
 AVERAGED = (0.3, 0.4, 0.5, 0.6, 0.7)
 TIOUS = (*AVERAGED, 0.75, 0.9, 0.95)
 AT = 0.5  # the one threshold of scores at which recall, precision and false detections are counted
@@ -220,7 +220,7 @@ def described(videos: Sequence[Video]) -> dict[str, Any]:
         "fps": sorted({v.fps for v in videos}, key=Fraction),
         "variable_rate": sum(v.vfr for v in videos),
         "without_action": sum(not v.truth for v in videos),
-        "with_distraction": sum(v.distraction is not None for v in videos),
+        "with_distraction": sum(v.distraction for v in videos),
         "cuts": sum(v.cuts for v in videos),
         "dissolves": sum(v.dissolves for v in videos),
         "truths": sum(len(v.truth) for v in videos),

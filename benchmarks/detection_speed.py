@@ -96,7 +96,7 @@ def _long_video(kind: Kind, folder: Path) -> Path:
     rng = np.random.default_rng(SEED)
     shrink = 1 if min(kind.size) <= 360 else 4
     small = kind.size[0] // shrink, kind.size[1] // shrink
-    show = Renderer(random_timeline(rng, kind.encoded_s, MOTIONS), small, [SEED], None)
+    show = Renderer(random_timeline(rng, kind.encoded_s, MOTIONS), small, [SEED], False)
     short, long = folder / "short.mp4", folder / "long.mp4"
     width, height = kind.size
     times = [k / kind.fps for k in range(round(kind.encoded_s * kind.fps))]

@@ -1,9 +1,9 @@
-"""Untrimmed videos with exact truth for the benchmark of detection, each scene at a constant and at a
-variable rate.
+"""Untrimmed videos with exact truth, each scene at a constant and at a variable rate, to measure detection.
 
-Both twins show the same continuous motion: only the times at which it is looked at differ. Scenes are joined
-by hard cuts and dissolves, half of them with something that moves and is no action: a ticker, a fly, a
-blinking lamp, light that flickers. Some videos hold nothing else.
+Both twins show the same continuous motion: only the times at which it is looked at differ. Shots are joined
+by hard cuts and dissolves. In half of the scenes there is motion that is no action of the vocabulary: hands
+that tremble, subjects that rise or sink before a camera held still, or go their way while the camera moves
+(see `vpipe.synth.lively`). Some videos hold nothing else.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 
 from vpipe.media import VideoWriter
+from vpipe.synth.lively import enliven
 from vpipe.synth.scene import Scene, random_scene
 from vpipe.synth.textures import TexturePool
 from vpipe.synth.timing import TimedScene, Timeline, random_timeline
@@ -28,7 +29,6 @@ from vpipe.synth.vocabulary import BACKGROUND, LABELS
 RATES = tuple(Fraction(rate) for rate in ("10", "24000/1001", "25", "30", "60"))
 SIZES = ((340, 256), (320, 240), (256, 192), (180, 320))  # (width, height), px
 MOTIONS = tuple(label for label in LABELS if label != BACKGROUND)
-DISTRACTIONS = ("ticker", "fly", "lamp", "flicker")
 SHOT_S = (3.0, 9.0)  # of a video without action
 MS = Fraction(1, 1000)
 
@@ -43,7 +43,7 @@ class Video:
     vfr: bool
     frames: int
     duration_s: float
-    distraction: str | None
+    distraction: bool
     dissolves: int
     cuts: int
     truth: list[tuple[str, float, float]]
@@ -70,7 +70,7 @@ def _make_scene(folder: Path, seed: int, number: int, quiet: bool, seconds: floa
     count = round(seconds * fps)
     duration_s = float(count / fps)
     timeline = _nothing(rng, duration_s) if quiet else random_timeline(rng, duration_s, MOTIONS)
-    distraction = str(rng.choice(DISTRACTIONS)) if quiet or rng.random() < 0.5 else None
+    distraction = bool(rng.random() < 0.5)
     truth = [(p.label, p.start_s, p.end_s) for p in timeline.parts if p.label != BACKGROUND]
     inner = timeline.parts[:-1]
     videos = []
@@ -124,13 +124,11 @@ def _nothing(rng: np.random.Generator, duration_s: float) -> Timeline:
 class Renderer:
     """Pictures of a timeline in rising time; each shot depends on the seed and its number alone."""
 
-    def __init__(
-        self, timeline: Timeline, size: tuple[int, int], seed: list[int], distraction: str | None
-    ) -> None:
+    def __init__(self, timeline: Timeline, size: tuple[int, int], seed: list[int], distraction: bool) -> None:
         self._timeline, self._size, self._seed = timeline, size, seed
         self._pool = TexturePool()
         self._scenes: dict[int, Scene] = {}
-        self._distract = _Distraction(distraction, np.random.default_rng([*seed, 10_000]))
+        self._distraction = distraction
 
     def at(self, t: float) -> np.ndarray:
         shown = self._timeline.shown(t)
@@ -139,7 +137,7 @@ class Renderer:
         if len(pictures) == 2:
             (first, a), (second, b) = pictures
             picture = cv2.addWeighted(first, a, second, b, 0)
-        return self._distract.draw(picture, t)
+        return picture
 
     def _picture(self, number: int, t: float) -> np.ndarray:
         part = self._timeline.parts[number]
@@ -147,37 +145,6 @@ class Renderer:
             self._scenes = {n: scene for n, scene in self._scenes.items() if n == number - 1}
             rng = np.random.default_rng([*self._seed, number])
             aspect, length_s = self._size[0] / self._size[1], part.end_s - part.start_s
-            self._scenes[number] = random_scene(
-                part.label, rng, self._pool, aspect=aspect, duration_s=length_s
-            )
+            scene = random_scene(part.label, rng, self._pool, aspect=aspect, duration_s=length_s)
+            self._scenes[number] = enliven(scene, rng) if self._distraction else scene
         return self._scenes[number].render(t - part.start_s, *self._size)
-
-
-class _Distraction:
-    """Something small that goes on and is no action; drawn over the picture as a function of time."""
-
-    def __init__(self, kind: str | None, rng: np.random.Generator) -> None:
-        self._kind = kind
-        self._speed, self._phase = float(rng.uniform(0.3, 1.0)), float(rng.uniform(0, 2 * np.pi))
-        self._place = rng.uniform(0.15, 0.85, 2)
-        self._strip = rng.integers(0, 2, 64).repeat(6) * 200 + 30
-
-    def draw(self, picture: np.ndarray, t: float) -> np.ndarray:
-        height, width = picture.shape[:2]
-        short = min(width, height)
-        if self._kind == "ticker":
-            band = max(4, height // 16)
-            columns = (np.arange(width) + int(t * self._speed * 0.4 * short)) % len(self._strip)
-            picture[-band:] = self._strip[columns][None, :, None]
-        elif self._kind == "fly":
-            angle = self._phase + 2.3 * self._speed * t
-            x = self._place[0] + 0.12 * np.sin(angle) + 0.05 * np.sin(3.1 * angle)
-            y = self._place[1] + 0.12 * np.cos(1.7 * angle)
-            cv2.circle(picture, (int(x * width), int(y * height)), max(2, short // 60), (20, 20, 20), -1)
-        elif self._kind == "lamp" and np.sin(self._phase + 9 * self._speed * t) > 0:
-            place = (int(self._place[0] * width), int(self._place[1] * height))
-            cv2.circle(picture, place, max(3, short // 24), (255, 240, 180), -1)
-        elif self._kind == "flicker":
-            gain = 1 + 0.12 * np.sin(self._phase + 12 * self._speed * t)
-            picture = cv2.convertScaleAbs(picture, alpha=float(gain))
-        return picture

@@ -221,3 +221,27 @@ def test_from_the_shell(
         failed = run(*refused)
         assert failed.returncode == 2
         one_error(failed, "'-'")
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_length(
+    tmp_path: Path, vpipe_executable: Path, clean_environment: dict[str, str]
+) -> None:
+    """An hour takes hardly more than a minute: the times of 36,000 frames and their scores."""
+    from benchmarks.remux import repeat
+
+    model = write_model(tmp_path / "small.safetensors", "rgb")
+    minute = repeat(film(tmp_path / "film.mp4", pieces=7, fps=Fraction(10)), tmp_path / "minute.mp4", 3)
+    hour = repeat(minute, tmp_path / "hour.mp4", 60)
+
+    def peak_mb(video: Path, through_a_pipe: bool) -> float:
+        with video.open("rb") as stdin:
+            command = [vpipe_executable, "detect", "-" if through_a_pipe else video, "--model", model, "-q"]
+            process = subprocess.Popen(command, stdin=stdin, stdout=subprocess.DEVNULL, env=clean_environment)
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        return usage.ru_maxrss / 1024  # kB on Linux
+
+    for through_a_pipe in (False, True):
+        assert peak_mb(hour, through_a_pipe) < peak_mb(minute, through_a_pipe) + 60
