@@ -111,7 +111,7 @@ def fuzz(kinds: dict[str, str], folder: Path, count: int, seed: int) -> None:
 
 
 def test_fuzzed_files(tmp_path: Path) -> None:
-    fuzz({kind: kind for kind in ORIGINALS}, tmp_path, 50, seed=3)
+    fuzz({kind: kind for kind in ORIGINALS}, tmp_path, 25, seed=3)
 
 
 @pytest.mark.slow
