@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from vpipe.media import VideoWriter
+from vpipe.media import FrameSource, VideoWriter
 from vpipe.models import load_model
 from vpipe.models.importer.labels import packaged_lists
 from vpipe.models.importer.recognise import LAYOUTS
@@ -123,12 +123,18 @@ def test_what_does_not_fit_is_one_line(
     assert not (tmp_path / "x.safetensors").exists()
 
 
-def test_an_imported_model_detects_and_explains_nothing(here: InProcess, tmp_path: Path) -> None:
+def test_an_imported_model_detects_and_explains(here: InProcess, tmp_path: Path) -> None:
     small_tsm(tmp_path / "tsm.pth")
     here("models", "import", "tsm.pth", "--labels", "labels.txt", "--segments", "4", "-o", "tsm.safetensors")
     video(tmp_path / "a.mp4")
-    finished = here("classify", "a.mp4", "--model", "tsm.safetensors", "--explain", "out")
-    assert (finished.returncode, "[no_explanation]" in finished.stderr) == (2, True)
+    finished = here("classify", "a.mp4", "--model", "tsm.safetensors", "--explain", "out", "--crops", "3")
+    assert finished.returncode == 0, finished.stderr
+    explained = json.loads((tmp_path / "out" / "a.json").read_text())["streams"]
+    assert [len(stream["clips"]) for stream in explained] == [1]
+    assert 0 <= explained[0]["clips"][0]["start_s"] < explained[0]["clips"][0]["end_s"] <= 1.2
+    frames = [frame.image.shape for frame in FrameSource(tmp_path / "out" / "a.mp4").frames()]
+    assert frames == [(310, 288, 3)] * 4  # inputs; the strip and the picture
+    assert (tmp_path / "out" / "a.png").stat().st_size > 1000
     finished = here("detect", "a.mp4", "--model", "tsm.safetensors", "--min-score", "0", "--jsonl")
     assert finished.returncode == 0, finished.stderr
     segments = json.loads(finished.stdout)["segments"]

@@ -10,6 +10,7 @@ from vpipe.errors import UsageError
 from vpipe.models import registry
 from vpipe.models.blocks import temporal_shift
 from vpipe.models.layers import VideoNetwork
+from vpipe.models.listing import listing
 from vpipe.models.networks.tsn_affine import affine_motion
 from vpipe.models.registry import ARCHITECTURES, build
 
@@ -164,12 +165,14 @@ def test_logits_are_the_mean_of_scores_and_features_come_before_them(name: str) 
 
 
 def test_one_file_one_decorator(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A new architecture is known by name, with its dataclass of hyper-parameters."""
-    monkeypatch.setattr(registry, "ARCHITECTURES", dict(ARCHITECTURES))
+    """A new architecture is known by name, in Python and to `models list`, with its dataclass of dims."""
 
     @dataclass(frozen=True)
     class Dims:
         classes: int
+
+    monkeypatch.setitem(ARCHITECTURES, "mine", torch.nn.Module)  # so that it is gone after the test
+    del ARCHITECTURES["mine"]
 
     @registry.register("mine")
     class Mine(torch.nn.Module):
@@ -180,6 +183,8 @@ def test_one_file_one_decorator(monkeypatch: pytest.MonkeyPatch) -> None:
     # Annotations are looked up where the class was made; here that is this function.
     Mine.__init__.__annotations__["dims"] = Dims
     assert isinstance(registry.build("mine", {"classes": 4}), Mine)
+    assert [one["name"] for one in listing()["architectures"]] == sorted(ARCHITECTURES)
+    assert "mine" in ARCHITECTURES
     with pytest.raises(UsageError, match=r"unknown architecture 'yours'; known: .*mine"):
         registry.build("yours", {})
     with pytest.raises(ValueError, match="twice"):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,42 @@ def test_missing_and_unexpected_keys_are_named() -> None:
     wrong.tensors["base_model.layer1.0.conv2.weight"] = torch.zeros(64, 64, 5, 5)
     with pytest.raises(UsageError, match=r"\(64, 64, 5, 5\), not \(64, 64, 3, 3\)"):
         recognise(wrong, Choices())
+
+
+def test_weights_that_are_whole_numbers_are_refused() -> None:
+    whole = checkpoint("tsm_r50_8f")
+    whole.tensors["base_model.layer1.0.conv2.weight"] = torch.zeros(64, 64, 3, 3, dtype=torch.int64)
+    with pytest.raises(UsageError, match=r"layer1\.0\.conv2\.conv\.weight int64$") as caught:
+        recognise(whole, Choices())
+    assert caught.value.code == "bad_types"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"a": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}},
+        {"a": {"dtype": "F32", "shape": [4], "data_offsets": [0, 4]}},
+        {"a": {"dtype": "F32", "shape": [-4], "data_offsets": [0, 16]}},
+        {"a": {"dtype": "F99", "shape": [4], "data_offsets": [0, 16]}},
+        {"a": {"dtype": "F32", "shape": [4], "data_offsets": [16, 0]}},
+        {
+            "a": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]},
+            "b": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]},
+        },
+        {"a": {"dtype": "F32", "shape": [1 << 31, 1 << 31, 1 << 31], "data_offsets": [0, 16]}},
+    ],
+    ids=["beyond", "short", "negative", "type", "backwards", "overlapping", "overflow"],
+)
+def test_safetensors_whose_headers_lie(tmp_path: Path, header: dict) -> None:
+    text = json.dumps(header).encode()
+    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + bytes(16))
+    with pytest.raises(UsageError, match=r"a\.safetensors: not a whole safetensors file") as caught:
+        read_checkpoint(tmp_path / "a.safetensors")
+    assert caught.value.code == "bad_checkpoint"
+    for length in (1 << 62, len(text) + 1000):
+        (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", length) + text + bytes(16))
+        with pytest.raises(UsageError, match="not a whole safetensors file"):
+            read_checkpoint(tmp_path / "a.safetensors")
 
 
 def test_dead_weight_is_named_and_dropped() -> None:
@@ -200,7 +237,15 @@ def test_labels_that_cannot_be_guessed_are_asked_for() -> None:
     assert len(find_labels("thumos14", 20, "TSM")) == 20
     with pytest.raises(UsageError, match="has 20 labels"):
         find_labels("thumos14", 21, "TSM")
-    assert packaged_lists() == ["activitynet", "hmdb51", "kinetics400", "something", "thumos14", "ucf101"]
+    assert packaged_lists() == [
+        "activitynet",
+        "hmdb51",
+        "kinetics400",
+        "something",
+        "something-v1",
+        "thumos14",
+        "ucf101",
+    ]
 
 
 def test_pyslowfasts_single_path_networks() -> None:

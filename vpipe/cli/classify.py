@@ -12,7 +12,6 @@ from vpipe.cli.output import prepare_output_dir
 from vpipe.cli.progress import progress
 from vpipe.cli.run import Item, run_batch
 from vpipe.cli.scoring import DEFAULT_MODEL, Batch, DType, ModelName, model_summary, video_line
-from vpipe.errors import UsageError
 
 app = new_app()
 
@@ -46,7 +45,7 @@ def classify(
     dtype: DType = "fp32",
     explain: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Write DIR/<id>.png: where the best clip shows the label."),
+        typer.Option(metavar="DIR", help="Write DIR/<id>.png and .mp4: where the clips show the label."),
     ] = None,
 ) -> None:
     """Label whole videos: one list of labels with scores for each."""
@@ -62,10 +61,6 @@ def classify(
     recognizer = Recognizer(loaded, device=device, dtype=dtype, batch_size=batch_size, modality=modality)
 
     if explain is not None:
-        if any(stream.convention for stream in loaded.streams):
-            raise UsageError(
-                "no_explanation", f"--explain: '{loaded.name}' is an imported model; leave it out"
-            )
         prepare_output_dir(explain)
 
     def work(item: Item) -> dict[str, Any]:

@@ -90,6 +90,7 @@ def classify(
                 cache_dir=cache_dir,
                 jobs=jobs,
                 progress=progress,
+                explanation=explanation,
             )
             scores.append(one)
             flow_use = used or flow_use
@@ -111,7 +112,11 @@ def classify(
         if explanation is None:
             per_view = recognizer.score_views(ready, chain.from_iterable(windows))
         else:
-            per_view = recognizer.score_views(ready, explanation.watch(ready, plan, windows))
+            spans = [
+                (float(start / stream.fps), float((start + ready.clip_length) / stream.fps))
+                for start in plan.starts
+            ]
+            per_view = recognizer.score_views(ready, explanation.watch(ready, spans, windows))
             explanation.scored(per_view)
         scores.append(per_view.mean(axis=0, dtype=np.float64))
     return Classification(

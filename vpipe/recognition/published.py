@@ -137,13 +137,19 @@ def windows(clip: np.ndarray, size: tuple[int, int], crops: Crops, convention: C
             yield View(window, mirrored)
 
 
+def rgb_frames(source: FrameSource, stream: Stream, *, clips: int, twice: bool) -> list[list[int]]:
+    """The frames of every clip, in its order."""
+    convention: Convention = stream.convention
+    grid = source.grid(None if convention.native else stream.fps)
+    taken = clip_indices(convention, stream.frames, len(grid), clips=clips, twice=twice)
+    return [[grid[k] for k in indices] for indices in taken]
+
+
 def rgb_views(path: Path, stream: Stream, *, clips: int, crops: Crops, twice: bool) -> Iterator[View]:
     """Every crop of every clip, (T, h, w, 3) uint8 in the order of channels of the model."""
     convention: Convention = stream.convention
     source = FrameSource(path)
-    grid = source.grid(None if convention.native else stream.fps)
-    taken = clip_indices(convention, stream.frames, len(grid), clips=clips, twice=twice)
-    for clip in read_frames(source, [[grid[k] for k in indices] for indices in taken]):
+    for clip in read_frames(source, rgb_frames(source, stream, clips=clips, twice=twice)):
         pictures = np.stack([resized(picture, convention) for picture in clip])
         if convention.order == "bgr":
             pictures = pictures[..., ::-1]

@@ -34,7 +34,8 @@ class Mapped:
 def recognise(checkpoint: Checkpoint, choices: Choices, architecture: str | None = None) -> Mapped:
     """Finds the layout, maps every key and reads the hyper-parameters.
 
-    Raises UsageError: `unknown_layout`, `missing_keys`, `unexpected_keys`, `bad_shapes`.
+    Raises UsageError: `unknown_layout`, `missing_keys`, `unexpected_keys`, `bad_shapes`,
+    `bad_types`.
     """
     layout = _layout(checkpoint, architecture)
     try:
@@ -64,6 +65,12 @@ def recognise(checkpoint: Checkpoint, choices: Choices, architecture: str | None
         if state[key].shape != wanted[key].shape
     ]
     _complain("bad_shapes", f"{where}: weights of another shape", wrong)
+    whole = [
+        f"{key} {str(state[key].dtype).removeprefix('torch.')}"
+        for key in wanted
+        if wanted[key].is_floating_point() and not state[key].is_floating_point()
+    ]
+    _complain("bad_types", f"{where}: weights that are whole numbers", whole)
     return Mapped(layout, hyper, state, tuple(notes))
 
 
