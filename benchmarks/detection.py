@@ -113,12 +113,12 @@ def map_at(found: Sequence[Found], names: Sequence[str] | None = None) -> np.nda
 def summary(found: Sequence[Found]) -> dict[str, Any]:
     values = map_at(found)
     fine = [one for one in found if Fraction(one.video.fps) >= FINE_FPS]
-    rates = sorted({one.video.fps for one in found}, key=Fraction)
+    rates = sorted({one.video.fps for one in found if one.video.truth}, key=Fraction)
     by_rate = {fps: map_at([one for one in found if one.video.fps == fps]) for fps in rates}
     result = {
         "average_map_0.3_0.7": _percent(values[: len(AVERAGED)].mean()),
         "map": {f"{t:.2f}": _percent(value) for t, value in zip(TIOUS, values, strict=True)},
-        "map_0.95_from_23.976_fps": _percent(map_at(fine)[TIOUS.index(0.95)]),
+        "map_0.95_from_23.976_fps": _percent(map_at(fine)[TIOUS.index(0.95)]) if fine else None,
         "map_0.75_by_fps": {fps: _percent(v[TIOUS.index(0.75)]) for fps, v in by_rate.items()},
         "at_score_0.5": at_threshold(found),
         "twins": twins(found),
