@@ -72,6 +72,7 @@ def batch(
     tmp_path_factory: pytest.TempPathFactory,
     vpipe_executable: Path,
     make_clip: Callable[..., Path],
+    compiled_kernels: Path,
 ) -> Batch:
     """One run of each command over everything."""
     command = request.param
@@ -81,7 +82,12 @@ def batch(
     finished = subprocess.run(
         [vpipe_executable, command, *EXPECTED, "--jsonl", *arguments(command, folder)],
         cwd=folder / "in",
-        env=kept | {"HOME": str(folder), "VPIPE_CACHE_DIR": str(folder / "cache")},
+        env=kept
+        | {
+            "HOME": str(folder),
+            "XDG_CACHE_HOME": str(compiled_kernels),
+            "VPIPE_CACHE_DIR": str(folder / "cache"),
+        },
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -109,6 +109,7 @@ def test_stream_keeps_the_order_and_shares_pictures(interpreted: dict[str, np.nd
 
 
 @needs_triton
+@pytest.mark.slow
 def test_every_kernel_compiles(tmp_path: Path) -> None:
     """For an H100 or H200; ptxas comes with Triton, so no GPU and no CUDA are needed."""
     compiles(90, tmp_path)

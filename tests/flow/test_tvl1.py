@@ -269,8 +269,10 @@ np.save(sys.argv[1], [tvl1(a, b, FlowParams.preset(p)) for p in ("parity", "accu
 
 @pytest.mark.parametrize(
     ("name", "features"),
-    [("haswell", "+avx2,+fma"), ("nehalem", "+sse4.2,-avx,-avx2,-fma")],
-    ids=["AVX2", "SSE"],
+    [
+        pytest.param("haswell", "+avx2,+fma", id="AVX2", marks=pytest.mark.slow),
+        pytest.param("nehalem", "+sse4.2,-avx,-avx2,-fma", id="SSE"),
+    ],
 )
 def test_older_processors_compute_the_same(tmp_path: Path, name: str, features: str) -> None:
     if os.uname().machine != "x86_64":

@@ -41,6 +41,7 @@ def run(
     tmp_path_factory: pytest.TempPathFactory,
     vpipe_executable: Path,
     bad_files: Path,
+    compiled_kernels: Path,
 ) -> Run:
     command, folder = request.param, tmp_path_factory.mktemp(request.param)
     more = {
@@ -54,7 +55,12 @@ def run(
     finished = subprocess.run(
         [vpipe_executable, command, "--jsonl", *more.get(command, []), "--", *EVERYTHING],
         cwd=bad_files,
-        env=kept | {"HOME": str(folder), "VPIPE_CACHE_DIR": str(folder / "cache")},
+        env=kept
+        | {
+            "HOME": str(folder),
+            "XDG_CACHE_HOME": str(compiled_kernels),
+            "VPIPE_CACHE_DIR": str(folder / "cache"),
+        },
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
