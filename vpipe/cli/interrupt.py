@@ -3,8 +3,9 @@ end that does not wait for anybody.
 
 Libraries import each other under `except:` clauses; an interrupt that arrives there is lost, or leaves a
 module half imported. `check` raises it again at the next safe place. A thread of its own ends the process
-where the main thread does not within GRACE_S, or at the second signal: the main thread may be deep in native
-code. What is on disk is whole at any moment, so nothing is lost that a later run would not do again.
+where the main thread does not within GRACE_S (or what `be_patient` said), or at the second signal: the main
+thread may be deep in native code. What is on disk is whole at any moment, so nothing is lost that a later run
+would not do again.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import select
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 
@@ -21,6 +23,7 @@ GRACE_S, SPEAK_S = 1.4, 0.4
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 _received: list[int] = []
+_grace_s = GRACE_S
 _last_words: Callable[[], None] | None = None
 _guard: threading.Thread | None = None
 
@@ -33,6 +36,7 @@ def watch() -> None:
     """Handle SIGTERM and, unless the shell has it ignored, SIGINT."""
     global _guard
     _received.clear()
+    be_patient(GRACE_S)
     before_the_end(None)
     if _guard is None:
         reader, writer = os.pipe()
@@ -50,6 +54,12 @@ def before_the_end(words: Callable[[], None] | None) -> None:
     """What to do when the process is ended from outside the main thread: print what is finished."""
     global _last_words
     _last_words = words
+
+
+def be_patient(grace_s: float) -> None:
+    """Let the main thread take longer after the first signal: what it has to save is not on disk yet."""
+    global _grace_s
+    _grace_s = grace_s
 
 
 def check() -> None:
@@ -71,7 +81,7 @@ def _handle(number: int, _frame: FrameType | None) -> None:
 def _end_in_time(reader: int) -> None:
     """The guard: reads the number of every signal, also while the main thread is in native code."""
     number = _next_signal(reader)
-    if not select.select([reader], [], [], GRACE_S)[0] and _last_words is not None:
+    if not _another_within(reader, _grace_s) and _last_words is not None:
         # In a thread of its own: whoever reads our output may have stopped.
         speaker = threading.Thread(target=_last_words, daemon=True)
         speaker.start()
@@ -80,6 +90,15 @@ def _end_in_time(reader: int) -> None:
     with contextlib.suppress(OSError):
         os.write(2, f"vpipe: {word}\n".encode())
     os._exit(EXIT_CODES[signal.Signals(number)])
+
+
+def _another_within(reader: int, seconds: float) -> bool:
+    """Whether a second one comes. Others do not count: where a library listens, the end of a child is one."""
+    deadline = time.monotonic() + seconds
+    while select.select([reader], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        if os.read(reader, 1)[0] in EXIT_CODES:
+            return True
+    return False
 
 
 def _next_signal(reader: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vpipe import threads
+from vpipe.cli import interrupt
 from vpipe.cli.options import (
     CacheDir,
     Device,
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from vpipe.training.recipe import Recipe
 
 app = new_app()
+SAVE_S = 60.0  # after Ctrl-C, for the step under way, the checkpoint and the weight file
+SPEAK_FIRST_S = 5.0
 
 Data = Annotated[
     Path | None,
@@ -155,6 +159,7 @@ def train(
     if data is None and recipe is None:
         raise UsageError("no_inputs", "give DATA with your labelled videos, or --recipe NAME")
     first = os.environ.get("RANK", "0") == "0"
+    interrupt.be_patient(SAVE_S)
     with _said_once(first):
         elastic = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
         resume = resume or elastic  # torchrun started the whole run again
@@ -211,6 +216,7 @@ def _said_once(first: bool) -> Iterator[None]:
     except UsageError as fault:
         if first:
             raise
+        time.sleep(SPEAK_FIRST_S)  # torchrun ends the others as soon as one has failed
         raise typer.Exit(fault.exit_code) from None
 
 
