@@ -66,7 +66,11 @@ def arguments(command: str, folder: Path) -> list[str]:
     }.get(command, [])
 
 
-@pytest.fixture(scope="module", params=BATCH)
+# The golden table of tests/hostile goes through the others too.
+BATCHES = [pytest.param(name, marks=pytest.mark.slow) if name in MOTION else name for name in BATCH]
+
+
+@pytest.fixture(scope="module", params=BATCHES)
 def batch(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,

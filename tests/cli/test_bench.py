@@ -23,6 +23,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     return InProcess(tmp_path, monkeypatch, capsys)
 
 
+@pytest.mark.slow
 def test_the_table_and_a_second_run_that_only_measures(vpipe: Vpipe, here: InProcess, tmp_path: Path) -> None:
     finished = vpipe("bench", *SMALLEST, "--only", "tsm", "-o", "out/bench.json")
     assert finished.returncode == 0, finished.stderr

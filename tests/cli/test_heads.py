@@ -156,6 +156,7 @@ def test_what_is_refused(
     one_error(finished, f"[{code}]")
 
 
+@pytest.mark.slow
 def test_the_script_from_features(tmp_path: Path, clean_environment: dict, vpipe_executable: Path) -> None:
     """THUMOS14's layout with feature files that are there already."""
     training = made_up(tmp_path / "W" / "features" / "validation", 8, seed=1, subset="Validation")

@@ -271,7 +271,7 @@ np.save(sys.argv[1], [tvl1(a, b, FlowParams.preset(p)) for p in ("parity", "accu
     ("name", "features"),
     [
         pytest.param("haswell", "+avx2,+fma", id="AVX2", marks=pytest.mark.slow),
-        pytest.param("nehalem", "+sse4.2,-avx,-avx2,-fma", id="SSE"),
+        pytest.param("nehalem", "+sse4.2,-avx,-avx2,-fma", id="SSE", marks=pytest.mark.slow),
     ],
 )
 def test_older_processors_compute_the_same(tmp_path: Path, name: str, features: str) -> None:
@@ -306,6 +306,7 @@ def test_kernels_are_kept_and_compiling_is_said(tmp_path: Path) -> None:
     assert np.array_equal(flow, np.load(tmp_path / "x.npy"))
 
 
+@pytest.mark.slow
 def test_where_kernels_cannot_be_kept_they_still_run(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("no folder")
