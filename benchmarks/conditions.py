@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.vocabulary import wilson
 from vpipe import threads
 from vpipe.models import load_model
 from vpipe.recognition.classify import classify
@@ -30,6 +29,7 @@ from vpipe.synth.scene import Scene, random_scene
 from vpipe.synth.textures import TexturePool
 from vpipe.synth.vocabulary import LABELS
 from vpipe.synth.write import write_scene
+from vpipe.training.assessing import wilson
 
 RATES = (24, 60, 240)
 SHAPES = {"landscape": (320, 240), "portrait": (240, 320)}

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 import tempfile
 import time
@@ -27,6 +26,7 @@ from vpipe.models import DEFAULT_MODEL, load_model
 from vpipe.recognition.classify import classify
 from vpipe.recognition.recognizer import Recognizer
 from vpipe.recognition.snippets import scan
+from vpipe.training.assessing import wilson
 
 # What a note of camera motion means in the vocabulary, first match; several labels: either will do.
 # `dolly` and `tracking` move the camera itself, which looks like a zoom or a pan.
@@ -46,15 +46,6 @@ MEANINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("pan", ("pan_left", "pan_right")),
     ("static", HELD),
 )
-
-
-def wilson(right: int, total: int) -> tuple[float, float]:
-    """95 % interval of a proportion, percent (Wilson 1927)."""
-    z, share = 1.959964, right / total
-    middle = share + z * z / (2 * total)
-    half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    scale = 100 / (1 + z * z / total)
-    return round(scale * (middle - half), 2), round(scale * (middle + half), 2)
 
 
 class Listening(Recognizer):

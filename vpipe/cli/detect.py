@@ -13,6 +13,7 @@ import typer
 from vpipe.cli.detect_features import GivenFeatures, detect_from_features, head_rows
 from vpipe.cli.options import RunOptions, batch_options, new_app, note
 from vpipe.cli.output import dump, plain, prepare_output_dir, write_stdout, write_whole
+from vpipe.cli.plain_features import PlainFps, PlainOffset, PlainStride, PlainWindow
 from vpipe.cli.progress import progress
 from vpipe.cli.run import Item, run_batch
 from vpipe.cli.scoring import DEFAULT_MODEL, Batch, ModelName, model_summary, video_line
@@ -71,19 +72,10 @@ def detect(
         Path | None,
         typer.Option(metavar="DIR", help="Detect from feature files alone, with --head; no INPUT."),
     ] = None,
-    stride: Annotated[
-        float | None, typer.Option(metavar="N", help="Of plain .npy features: frames between snippets.")
-    ] = None,
-    window: Annotated[
-        float | None, typer.Option(metavar="N", help="Of plain .npy features: frames of a snippet.")
-    ] = None,
-    fps: Annotated[
-        float | None, typer.Option(metavar="F", help="Of plain .npy features: frames a second.")
-    ] = None,
-    offset: Annotated[
-        float | None,
-        typer.Option(metavar="N", help="Of plain .npy features: the first centre, in frames [window / 2]."),
-    ] = None,
+    stride: PlainStride = None,
+    window: PlainWindow = None,
+    fps: PlainFps = None,
+    offset: PlainOffset = None,
     stall_timeout: Annotated[
         float,
         typer.Option(metavar="S", min=0.1, help="With '-': end where no data comes for S seconds."),

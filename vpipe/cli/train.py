@@ -29,6 +29,7 @@ from vpipe.cli.options import (
     note,
 )
 from vpipe.cli.output import prepare_output_dir, write_stdout
+from vpipe.cli.plain_features import PlainFps, PlainOffset, PlainStride, PlainWindow
 from vpipe.cli.progress import progress
 from vpipe.cli.train_head import HeadOptions, train_head_command
 from vpipe.errors import UsageError
@@ -113,19 +114,10 @@ def train(
     subset: Annotated[
         str | None, typer.Option(metavar="NAME", help="With --head: only this part of --ground-truth.")
     ] = None,
-    stride: Annotated[
-        float | None, typer.Option(metavar="N", help="Of plain .npy features: frames between snippets.")
-    ] = None,
-    window: Annotated[
-        float | None, typer.Option(metavar="N", help="Of plain .npy features: frames of a snippet.")
-    ] = None,
-    fps: Annotated[
-        float | None, typer.Option(metavar="F", help="Of plain .npy features: frames a second.")
-    ] = None,
-    offset: Annotated[
-        float | None,
-        typer.Option(metavar="N", help="Of plain .npy features: the first centre, in frames [window / 2]."),
-    ] = None,
+    stride: PlainStride = None,
+    window: PlainWindow = None,
+    fps: PlainFps = None,
+    offset: PlainOffset = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
     checkpoint_every: Annotated[
         float, typer.Option(metavar="S", min=0.0, help="Seconds between checkpoints.")

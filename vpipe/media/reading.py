@@ -25,6 +25,7 @@ from vpipe.media.timeline import (
     EXACT_BUDGET_PX,
     PacketScan,
     Timeline,
+    check_indices,
     first_tick,
     scan_packets,
     timeline_by_decoding,
@@ -230,10 +231,7 @@ class FrameReader:
         timeline = self.timeline()
         if not indices:
             return
-        if any(b < a for a, b in pairwise(indices)):
-            raise ValueError("indices must ascend")
-        if indices[0] < 0 or indices[-1] >= len(timeline):
-            raise ValueError(f"indices must be in 0..{len(timeline) - 1}")
+        check_indices(indices, len(timeline))
         convert = self.converter()
         done = 0
         try:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from fractions import Fraction
-from itertools import pairwise
 from math import floor
 from typing import Any, TypeVar
 
@@ -27,7 +26,7 @@ from vpipe.media.decoders import UsedDecoderCrashed, decoder, shared_ring
 from vpipe.media.frame import Frame, WalkedFrame
 from vpipe.media.opening import display_name, refuse_count
 from vpipe.media.probe import VideoInfo
-from vpipe.media.timeline import Timeline
+from vpipe.media.timeline import Timeline, check_indices
 from vpipe.media.wire import NO_PTS, fraction, from_fraction, text, to_info, to_timeline, to_warnings, whole
 from vpipe.workers import WorkerFault
 
@@ -148,10 +147,7 @@ class FrameSource:
         timeline = self.timeline()
         if not indices:
             return
-        if any(b < a for a, b in pairwise(indices)):
-            raise ValueError("indices must ascend")
-        if indices[0] < 0 or indices[-1] >= len(timeline):
-            raise ValueError(f"indices must be in 0..{len(timeline) - 1}")
+        check_indices(indices, len(timeline))
         for _, frame in self._ticked("select", data=array("q", indices).tobytes()):
             yield frame
 

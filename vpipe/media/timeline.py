@@ -108,6 +108,14 @@ class Timeline:
         return shown
 
 
+def check_indices(indices: Sequence[int], frames: int) -> None:
+    """Raises ValueError for indices that do not ascend or are not of a video of so many frames."""
+    if any(b < a for a, b in pairwise(indices)):
+        raise ValueError("indices must ascend")
+    if indices and (indices[0] < 0 or indices[-1] >= frames):
+        raise ValueError(f"indices must be in 0..{frames - 1}")
+
+
 def first_tick(time_s: Fraction, fps: Fraction) -> int:
     """The first k with k / fps >= time: where a frame of this time can first be shown."""
     return ceil(time_s * fps)

@@ -11,7 +11,6 @@ import copy
 import io
 import json
 import logging
-import os
 import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from importlib import import_module
@@ -22,8 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vpipe.errors import EnvironmentFault, UsageError
+from vpipe.errors import UsageError
 from vpipe.models.weights import Model, Stream
+from vpipe.whole_file import write_whole_file
 
 TOLERANCE = 1e-4  # of the largest difference, as a share of the largest output where that is above 1
 BATCHES = (1, 3)  # that are compared; the graph is made with another
@@ -69,7 +69,7 @@ def export_onnx(model: Model, path: Path) -> float:
     )
     data = proto.SerializeToString()
     difference = _difference(runtime, data, graph, model, names)
-    _write(path, data)
+    write_whole_file(path, data, "choose another -o")
     return difference
 
 
@@ -139,16 +139,3 @@ def _difference(runtime: Any, data: bytes, graph: nn.Module, model: Model, names
             )
         worst = max(worst, difference)
     return worst
-
-
-def _write(path: Path, data: bytes) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(data)
-        os.replace(beside, path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise EnvironmentFault(
-            "unwritable_output", f"{path}: cannot write ({error.strerror}); choose another -o"
-        ) from None

@@ -8,7 +8,6 @@ all its clips so. Flow is drawn in the colour wheel. The JSON beside it holds ev
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -17,12 +16,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vpipe.errors import EnvironmentFault
 from vpipe.flow.color import display_max_px, flow_to_rgb
 from vpipe.media import VideoWriter
 from vpipe.recognition.grad_cam import class_activation
 from vpipe.recognition.preprocess import View
 from vpipe.recognition.recognizer import ReadyStream
+from vpipe.whole_file import write_whole_file
 
 CELL_PX = 144
 STRIP_PX = 22
@@ -93,8 +92,9 @@ class Explanation:
             for seen in self.streams
         ]
         document = {"schema": "vpipe.explanation/1", "answer": answer, "streams": scores}
-        _write(folder / f"{video_id}.png", picture)
-        _write(folder / f"{video_id}.json", (json.dumps(document, indent=1) + "\n").encode())
+        text = json.dumps(document, indent=1) + "\n"
+        for suffix, data in ((".png", picture), (".json", text.encode())):
+            write_whole_file(folder / f"{video_id}{suffix}", data, "choose another --explain folder")
         for number, seen in enumerate(self.streams):
             part = "" if len(self.streams) == 1 else f".{number}-{seen.ready.stream.modality}"
             _write_video(folder / f"{video_id}{part}.mp4", seen, label, answer)
@@ -150,16 +150,3 @@ def _pictures(seen: _Seen, number: int) -> list[np.ndarray]:
     flows = clip.transpose(0, 3, 1, 2)
     longest = display_max_px(list(flows))
     return [flow_to_rgb(flow, longest) for flow in flows]
-
-
-def _write(path: Path, data: bytes) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(data)
-        os.replace(beside, path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise EnvironmentFault(
-            "unwritable_output", f"{path}: cannot write ({error.strerror}); choose another --explain folder"
-        ) from None
