@@ -187,7 +187,7 @@ class LevelSolver:
             scale.width, scale.height, scale.pitch, cut.rows, self._flow, self._dual,
             params.theta, params.tau / params.theta,
             WEIGHTED=params.edge > 0, MEASURED=self.measured, STAGES=stages,
-            COLUMNS=gpu_sweep.STRIP_COLUMNS, num_warps=1,
+            COLUMNS=gpu_sweep.STRIP_COLUMNS, AHEAD=gpu_sweep.AHEAD, num_warps=1,
         )  # fmt: skip
         if not self.measured:
             self._flow, self._dual = 1 - self._flow, 1 - self._dual

@@ -48,63 +48,65 @@ from vpipe.flow.gpu_planes import (
 )
 
 # Iterations of one sweep, at most. More would need more registers than let enough warps be at work.
-MOST_STAGES = 6
+MOST_STAGES = 4
 # Columns of a strip, halo included; two for each thread of the warp.
-STRIP_COLUMNS = 64
+STRIP_COLUMNS = 32
+AHEAD = True
 SUMS = tl.constexpr(8)  # room for the change of each stage
 _TILES = tl.constexpr(128)  # whose changes are added at a time
 
 
 @triton.jit
-def _stage(
-    row, above, x, y, width, height, go_left, go_right, step, theta, tau, WEIGHTED: tl.constexpr
-):  # fmt: skip
+def _stage(row, above, x, y, width, height, go_left, go_right, step, theta, tau):
     """One iteration of row y: the threshold step of U and V, then the semi-implicit step of the duals above it.
 
-    row: U V P11 P12 P21 P22 C GX GY IW of row y, as the iteration before left them. above: U and V of row y - 1
-    after this iteration, the rest as before it. Returns row y - 1 after this iteration, `above` of the next row,
-    and the squared change of U and V in row y.
+    row: U V P11 P12 P21 P22 of row y, as the iteration before left them, and its `_data`. above: U and V of
+    row y - 1 after this iteration, the rest as before it. Returns row y - 1 after this iteration, `above` of
+    the next row, and the squared change of U and V in row y.
     """
-    u, v, p11, p12, p21, p22, c, gx, gy, iw = row
-    u_above, v_above, p11_above, p12_above, p21_above, p22_above, c_above, gx_above, gy_above, iw_above = above
-    p11_left, p21_left = tl.gather(p11, go_left, 0), tl.gather(p21, go_left, 0)
-    div_u = p11 - tl.where(x > 0, p11_left, 0.0) + p12 - tl.where(y > 0, p12_above, 0.0)
-    div_v = p21 - tl.where(x > 0, p21_left, 0.0) + p22 - tl.where(y > 0, p22_above, 0.0)
-    rho = c + gx * u + gy * v
-    t = tl.clamp(rho / (gx * gx + gy * gy + TINY), -step, step)
+    u, v, p11, p12, p21, p22, c, gx, gy, steep, stretch = row
+    up_u, up_v, up_p11, up_p12, up_p21, up_p22, up_c, up_gx, up_gy, up_steep, up_stretch = above
+    div_u = p11 - tl.where(x > 0, tl.gather(p11, go_left, 0), 0.0) + p12 - up_p12
+    div_v = p21 - tl.where(x > 0, tl.gather(p21, go_left, 0), 0.0) + p22 - up_p22
+    t = tl.clamp((c + gx * u + gy * v) * steep, -step, step)
     du, dv = theta * div_u - t * gx, theta * div_v - t * gy
     u, v = u + du, v + dv
-    # No slope across the picture's border.
-    ux = tl.where(x + 1 < width, tl.gather(u_above, go_right, 0) - u_above, 0.0)
-    vx = tl.where(x + 1 < width, tl.gather(v_above, go_right, 0) - v_above, 0.0)
-    uy, vy = tl.where(y < height, u - u_above, 0.0), tl.where(y < height, v - v_above, 0.0)
-    stretch = tau
-    if WEIGHTED:
-        stretch = tau * iw_above
-    nu = 1 / (1 + stretch * tl.sqrt(ux * ux + uy * uy + TINY))
-    nv = 1 / (1 + stretch * tl.sqrt(vx * vx + vy * vy + TINY))
-    p11_above, p12_above = nu * (p11_above + tau * ux), nu * (p12_above + tau * uy)
-    p21_above, p22_above = nv * (p21_above + tau * vx), nv * (p22_above + tau * vy)
-    done = (
-        u_above, v_above, p11_above, p12_above, p21_above, p22_above, c_above, gx_above, gy_above, iw_above
-    )  # fmt: skip
-    return done, (u, v, p11, p12, p21, p22, c, gx, gy, iw), du * du + dv * dv
+    # No slope across the picture's border, so that the duals out there stay zero.
+    ux = tl.where(x + 1 < width, tl.gather(up_u, go_right, 0) - up_u, 0.0)
+    vx = tl.where(x + 1 < width, tl.gather(up_v, go_right, 0) - up_v, 0.0)
+    within = (y > 0) & (y < height)
+    uy, vy = tl.where(within, u - up_u, 0.0), tl.where(within, v - up_v, 0.0)
+    nu = 1 + up_stretch * tl.sqrt(ux * ux + uy * uy + TINY)
+    nv = 1 + up_stretch * tl.sqrt(vx * vx + vy * vy + TINY)
+    both = 1 / (nu * nv)  # one division for two
+    nu, nv = nv * both, nu * both
+    up_p11, up_p12 = nu * (up_p11 + tau * ux), nu * (up_p12 + tau * uy)
+    up_p21, up_p22 = nv * (up_p21 + tau * vx), nv * (up_p22 + tau * vy)
+    done = up_u, up_v, up_p11, up_p12, up_p21, up_p22, up_c, up_gx, up_gy, up_steep, up_stretch
+    return done, (u, v, p11, p12, p21, p22, c, gx, gy, steep, stretch), du * du + dv * dv
 
 
 @triton.jit
-def _row(at, flow, dual, here, WEIGHTED: tl.constexpr):
-    """U V P11 P12 P21 P22 C GX GY IW at the points `at`; flow, dual: the sides that the first six are on."""
-    flow_at, dual_at = at + flow * SIDE * NEXT, at + (dual * SIDE + DUALS) * NEXT
-    u, v = tl.load(flow_at, mask=here, other=0.0), tl.load(flow_at + NEXT, mask=here, other=0.0)
-    p11, p12 = tl.load(dual_at, mask=here, other=0.0), tl.load(dual_at + NEXT, mask=here, other=0.0)
-    p21 = tl.load(dual_at + 2 * NEXT, mask=here, other=0.0)
-    p22 = tl.load(dual_at + 3 * NEXT, mask=here, other=0.0)
+def _loaded(at, flow_at, dual_at, here, WEIGHTED: tl.constexpr):
+    """U V P11 P12 P21 P22 C GX GY IW of the points `at`; flow_at, dual_at: how far off the first six are."""
+    u, v = tl.load(at + flow_at, mask=here, other=0.0), tl.load(at + flow_at + NEXT, mask=here, other=0.0)
+    p11 = tl.load(at + dual_at, mask=here, other=0.0)
+    p12 = tl.load(at + dual_at + NEXT, mask=here, other=0.0)
+    p21 = tl.load(at + dual_at + 2 * NEXT, mask=here, other=0.0)
+    p22 = tl.load(at + dual_at + 3 * NEXT, mask=here, other=0.0)
     c = tl.load(at + C * NEXT, mask=here, other=0.0)
     gx, gy = tl.load(at + GX * NEXT, mask=here, other=0.0), tl.load(at + GY * NEXT, mask=here, other=0.0)
-    iw = gx
+    iw = 1.0
     if WEIGHTED:
         iw = tl.load(at + IW * NEXT, mask=here, other=1.0)
     return u, v, p11, p12, p21, p22, c, gx, gy, iw
+
+
+@triton.jit
+def _row(loaded, tau):
+    """The planes of a row, and what all its iterations need: one over the squared gradient, and tau IW."""
+    u, v, p11, p12, p21, p22, c, gx, gy, iw = loaded
+    return u, v, p11, p12, p21, p22, c, gx, gy, 1 / (gx * gx + gy * gy + TINY), tau * iw
 
 
 @kernel
@@ -113,13 +115,14 @@ def sweep(
     width: tl.int32, height: tl.int32, pitch: tl.int32, rows: tl.int32, flow: tl.int32, dual: tl.int32,
     theta: tl.float32, tau: tl.float32,
     WEIGHTED: tl.constexpr, MEASURED: tl.constexpr, STAGES: tl.constexpr, COLUMNS: tl.constexpr,
+    AHEAD: tl.constexpr,
 ):  # fmt: skip
     """STAGES iterations of every pair at work, from one side of its flow and duals to the other.
 
-    present: int32 (1,), slots with a pair. steps: float32 (slots,), lambda theta. rows: of a strip. flow, dual: the
-    sides that flow and duals are on. tau: the dual step over theta. MEASURED: those sides and the number of
-    iterations, at most STAGES, are those of `state`, int32 (slots, STATE); and sums, float32 (slots, strips, SUMS),
-    becomes the squared change of U and V in each.
+    present: int32 (1,), slots with a pair. steps: float32 (slots,), lambda theta. rows: of a strip. flow, dual:
+    the sides that flow and duals are on. tau: the dual step over theta. MEASURED: those sides and the number
+    of iterations, at most STAGES, are those of `state`, int32 (slots, STATE); and sums, float32 (slots, strips,
+    SUMS), becomes the squared change of U and V in each.
     """
     slot = tl.program_id(1)
     count = STAGES
@@ -134,19 +137,28 @@ def sweep(
         lane = tl.arange(0, COLUMNS)
         go_left, go_right = tl.maximum(lane - 1, 0), tl.minimum(lane + 1, COLUMNS - 1)
         x = column * (COLUMNS - 2 * STAGES) + lane
+        in_row = x < width
         bottom, first = tl.minimum(top + rows, height), tl.maximum(top - STAGES, 0)
-        mine = (x < width) & ((column == 0) | (lane >= STAGES))
+        mine = in_row & ((column == 0) | (lane >= STAGES))
         mine = mine & ((column == across - 1) | (lane < COLUMNS - STAGES))
         step = tl.load(steps + slot)
         at = slot_of(planes, slot, height, pitch) + place_of(x, first, pitch)
+        flow_at, dual_at = flow * SIDE * NEXT, (dual * SIDE + DUALS) * NEXT
         flow_to, dual_to = (1 - flow) * SIDE * NEXT, ((1 - dual) * SIDE + DUALS) * NEXT
-        nothing = tl.zeros((COLUMNS,), tl.float32)
-        aboves = (
-            (nothing, nothing, nothing, nothing, nothing, nothing, nothing, nothing, nothing, nothing),
-        ) * STAGES  # fmt: skip
-        changes = (nothing,) * STAGES
+        none = tl.zeros((COLUMNS,), tl.float32)
+        weight = none
+        if not WEIGHTED:
+            weight = tau
+        aboves = ((none, none, none, none, none, none, none, none, none, none, weight),) * STAGES
+        changes = (none,) * STAGES
+        loaded = _loaded(at, flow_at, dual_at, in_row, WEIGHTED)
         for y in range(first, bottom + STAGES):
-            row = _row(at, flow, dual, (x < width) & (y < height), WEIGHTED)
+            if AHEAD:
+                row = _row(loaded, tau)
+                # The next row is on its way meanwhile.
+                loaded = _loaded(at + pitch, flow_at, dual_at, in_row & (y + 1 < height), WEIGHTED)
+            else:
+                row = _row(_loaded(at, flow_at, dual_at, in_row & (y < height), WEIGHTED), tau)
             new_aboves = ()
             new_changes = ()
             for stage in tl.static_range(STAGES):
@@ -154,17 +166,16 @@ def sweep(
                 if MEASURED:
                     if stage < count:
                         row, above, change = _stage(
-                            row, aboves[stage], x, at_y, width, height, go_left, go_right, step, theta, tau,
-                            WEIGHTED,
-                        )  # fmt: skip
+                            row, aboves[stage], x, at_y, width, height, go_left, go_right, step, theta, tau
+                        )
                     else:
-                        above, row, change = row, aboves[stage], nothing
+                        above, row, change = row, aboves[stage], none
                     counts = mine & (at_y >= top) & (at_y < bottom)
                     new_changes = new_changes + (changes[stage] + tl.where(counts, change, 0.0),)  # noqa: RUF005
                 else:
                     row, above, _ = _stage(
-                        row, aboves[stage], x, at_y, width, height, go_left, go_right, step, theta, tau, WEIGHTED
-                    )  # fmt: skip
+                        row, aboves[stage], x, at_y, width, height, go_left, go_right, step, theta, tau
+                    )
                 new_aboves = new_aboves + (above,)  # noqa: RUF005
             aboves = new_aboves
             if MEASURED:
