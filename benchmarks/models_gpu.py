@@ -18,6 +18,7 @@ import json
 import statistics
 import time
 import traceback
+import types
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,14 +26,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vpipe import models as _registered  # noqa: F401  every architecture
 from vpipe.models.importer.inputs import stream_spec
 from vpipe.models.importer.layout import Choices
 from vpipe.models.importer.parity import Rebuilt, made_input, rebuild
 from vpipe.models.layers import VideoNetwork, channels_last
-from vpipe.models.registry import build
+from vpipe.models.resnet import Bottleneck
 from vpipe.models.weights import Model, ModelHeader, Stream
 from vpipe.recognition.prepared import Recorded, compiled, prepare
 from vpipe.recognition.preprocess import View
@@ -42,6 +43,7 @@ BATCHES = (8, 16, 32, 64, 128)
 FILLING = 64  # clips: the batch that variants are compared at
 GFLOP_A_CLIP = 65.4  # two for each multiply-accumulate
 CLIP = (8, 3, 224, 224)
+CLASSES = 11
 TARGET = 2000  # clips a second
 COMPILING_S = 35  # to be left before a network is compiled
 FIXTURES = Path(__file__).parents[1] / "tests" / "models" / "fixtures"
@@ -72,19 +74,14 @@ class Parts:
 
 
 def tsm() -> Model:
-    """TSM-R50 of 400 classes whose weights are drawn so that activations neither grow nor fade."""
-    torch.manual_seed(0)
-    hyper = {"classes": 400}
-    network = build("tsm", hyper)
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
-            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
-            torch.nn.init.uniform_(module.bias, -0.2, 0.2)
-    spec = stream_spec("tsm", "tsm", {"segments": 8, "channels": 3, **hyper}, Choices())
-    labels = tuple(f"label {k}" for k in range(400))
-    header = ModelHeader("tsm-r50", labels, None, "drawn weights", "Apache-2.0")
-    return Model(header, (Stream(spec, channels_last(network).eval()),), "0" * 64)
+    """TSM-R50 with the weights of its fixture, whose logits spread as those of a trained network do."""
+    network = rebuild(FIXTURES / "tsm_r50_8f.json").network
+    hyper = {"segments": 8, "channels": 3, "classes": CLASSES}
+    spec = stream_spec("tsm", "tsm", hyper, Choices())
+    header = ModelHeader(
+        "tsm-r50", tuple(f"label {k}" for k in range(CLASSES)), None, "a fixture", "Apache-2.0"
+    )
+    return Model(header, (Stream(spec, channels_last(network)),), "0" * 64)
 
 
 def clips_a_second(call: Callable[[], object], clips: int, runs: int = 7, aim_s: float = 0.25) -> float:
@@ -131,6 +128,51 @@ def speed(call: Callable[[Tensor], Tensor], batch: int, device: str, name: str) 
     return row
 
 
+def fused_by_cudnn(network: nn.Module) -> nn.Module:
+    """A copy whose residual blocks leave bias, sum and ReLU to cuDNN's fused convolutions."""
+
+    def conv(module: nn.Conv2d, x: Tensor, plus: Tensor | None = None) -> Tensor:
+        shape: Any = (module.stride, module.padding, module.dilation, module.groups)
+        if plus is None:
+            return torch.cudnn_convolution_relu(x, module.weight, module.bias, *shape)
+        return torch.cudnn_convolution_add_relu(x, module.weight, plus, 1.0, module.bias, *shape)
+
+    def block(self: Any, x: Tensor) -> Tensor:
+        y = conv(self.conv2.conv, self.temporal(conv(self.conv1.conv, self.enter(x))))
+        out: Tensor = self.after(conv(self.conv3.conv, y, self.downsample(x)))
+        return out
+
+    network = copy.deepcopy(network)
+    for module in network.modules():
+        if isinstance(module, Bottleneck):
+            module.forward = types.MethodType(block, module)  # type: ignore[method-assign]
+    return network
+
+
+def agreement(fused: nn.Module, plain: nn.Module, device: str) -> dict[str, float]:
+    clips = torch.from_numpy(made_input((2, *CLIP), 16, "clips")).to(device, torch.bfloat16)
+    with torch.inference_mode():
+        apart = float((fused(clips) - plain(clips)).abs().max())
+    print(f"  logits of the fused one differ by {apart:.1e}")
+    return {"fused_from_plain": apart}
+
+
+def kernels(network: nn.Module, device: str) -> list[dict[str, Any]]:
+    """Where the time of one batch goes, by kernel."""
+    from torch.profiler import ProfilerActivity, profile  # here, because this part alone needs it
+
+    clips = torch.randn(FILLING, *CLIP, device=device, dtype=torch.bfloat16)
+    with torch.inference_mode():
+        network(clips)
+        with profile(activities=[ProfilerActivity.CUDA]) as seen:
+            network(clips)
+            torch.cuda.synchronize()
+    found = sorted(seen.key_averages(), key=lambda one: -one.self_device_time_total)[:14]
+    for one in found:
+        print(f"  {one.self_device_time_total / 1e3:7.2f} ms {one.count:4} x {one.key[:110]}")
+    return [{"ms": one.self_device_time_total / 1e3, "count": one.count, "kernel": one.key} for one in found]
+
+
 def device_rates(device: str) -> dict[str, float]:
     """What the device reaches here: a bfloat16 matrix product of 8192, and a copy, bytes read and written."""
     square = torch.randn(8192, 8192, device=device, dtype=torch.bfloat16)
@@ -151,11 +193,13 @@ def logits_apart(model: Model, device: str) -> dict[str, float]:
     network = model.streams[0].network
     pictures = torch.from_numpy(made_input((8, *CLIP), 16, "clips"))
     with torch.inference_mode():
-        exact = prepare(network, device, torch.float32, 400)(pictures.to(device)).cpu()
+        exact = prepare(network, device, torch.float32, CLASSES)(pictures.to(device)).cpu()
         short = (
-            prepare(network, device, torch.bfloat16, 400)(pictures.to(device, torch.bfloat16)).float().cpu()
+            prepare(network, device, torch.bfloat16, CLASSES)(pictures.to(device, torch.bfloat16))
+            .float()
+            .cpu()
         )
-        on_cpu = prepare(network, "cpu", torch.float32, 400)(pictures[:1])
+        on_cpu = prepare(network, "cpu", torch.float32, CLASSES)(pictures[:1])
     found = {
         "bf16_from_fp32": float((short - exact).abs().max()),
         "cuda_from_cpu_fp32": float((exact[:1] - on_cpu).abs().max()),
@@ -242,7 +286,7 @@ def main() -> None:
     parts.found |= {"device": name, "torch": torch.__version__, "cudnn": torch.backends.cudnn.version()}
     model = tsm()
     Recognizer(model, device=device)  # sets what it sets for exactness
-    short = prepare(model.streams[0].network, device, torch.bfloat16, 400)
+    short = prepare(model.streams[0].network, device, torch.bfloat16, CLASSES)
     parts.run("rates", lambda: device_rates(device))
     parts.run("eager", lambda: [speed(short, FILLING, device, "as called")])
     for batch in BATCHES:
@@ -252,6 +296,15 @@ def main() -> None:
             lambda b=batch, r=recorded: [speed(r, b, device, "recorded")],  # type: ignore[misc]
         )
         del recorded
+    fused = fused_by_cudnn(short)
+    parts.run("fused agrees", lambda: agreement(fused, short, device))
+    for batch in (FILLING, 2 * FILLING):
+        parts.run(
+            f"fused {batch}",
+            lambda b=batch: [speed(Recorded(fused), b, device, "fused, recorded")],  # type: ignore[misc]
+        )
+    parts.run("kernels", lambda: kernels(short, device))
+    parts.run("kernels, fused", lambda: kernels(fused, device))
     parts.run("logits", lambda: logits_apart(model, device))
     parts.run("from pictures", lambda: from_pictures(model, device, FILLING))
     parts.run("fixtures", lambda: fixtures(options.fixtures, device), needs_s=15)

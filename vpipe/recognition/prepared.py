@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from vpipe.errors import UsageError
 from vpipe.models.layers import channels_last
 from vpipe.recognition.folding import fold, foldable
+from vpipe.recognition.rounding import round_weights
 
 MOST_RECORDED = 4  # shapes; a graph keeps the memory of its activations
 WARM_UP = 3  # runs before recording, in which cuDNN chooses its algorithms
@@ -58,14 +59,18 @@ def prepare(
     same = parameter.dtype == dtype and parameter.device == torch.device(device)
     if same and not tapped and not foldable(network):
         return network.eval()
-    ready = copy.deepcopy(network).to(device=device).eval()
+    ready = copy.deepcopy(network).eval()
     fold(ready)
+    last = None if name is None else ready.get_submodule(name)
+    if isinstance(last, nn.Linear) and name is not None:
+        ready.set_submodule(name, nn.Identity())  # it is not rounded
+    if dtype != torch.float32:
+        round_weights(ready, dtype)
     ready = channels_last(ready.to(dtype=dtype))
-    if name is not None and (tapped or dtype != torch.float32):
-        linear = ready.get_submodule(name)
-        assert isinstance(linear, nn.Linear)
-        ready.set_submodule(name, Classifier(linear, tapped))
-    return ready
+    if isinstance(last, nn.Linear) and name is not None:
+        whole = last if dtype == torch.float32 and not tapped else Classifier(last, tapped)
+        ready.set_submodule(name, whole)
+    return ready.to(device)
 
 
 def classifier_name(network: nn.Module, classes: int) -> str | None:
