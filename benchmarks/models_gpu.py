@@ -193,13 +193,13 @@ def logits_apart(model: Model, device: str) -> dict[str, float]:
     network = model.streams[0].network
     pictures = torch.from_numpy(made_input((8, *CLIP), 16, "clips"))
     with torch.inference_mode():
-        exact = prepare(network, device, torch.float32, CLASSES)(pictures.to(device)).cpu()
+        exact = prepare(network, device, torch.float32, CLASSES, CLIP)(pictures.to(device)).cpu()
         short = (
-            prepare(network, device, torch.bfloat16, CLASSES)(pictures.to(device, torch.bfloat16))
+            prepare(network, device, torch.bfloat16, CLASSES, CLIP)(pictures.to(device, torch.bfloat16))
             .float()
             .cpu()
         )
-        on_cpu = prepare(network, "cpu", torch.float32, CLASSES)(pictures[:1])
+        on_cpu = prepare(network, "cpu", torch.float32, CLASSES, CLIP)(pictures[:1])
     found = {
         "bf16_from_fp32": float((short - exact).abs().max()),
         "cuda_from_cpu_fp32": float((exact[:1] - on_cpu).abs().max()),
@@ -231,7 +231,7 @@ def fixture(made: Rebuilt, device: str) -> dict[str, Any]:
     found = {}
     with torch.inference_mode():
         for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-            network = prepare(made.network, device, dtype, classes)
+            network = prepare(made.network, device, dtype, classes, made.shape)
             assert isinstance(network, VideoNetwork)
             found[name] = made.logits(network, [one.to(device, dtype) for one in made.inputs]).float().cpu()
     # The mean of rows is the answer, as the reference's caller would take it.
@@ -286,7 +286,7 @@ def main() -> None:
     parts.found |= {"device": name, "torch": torch.__version__, "cudnn": torch.backends.cudnn.version()}
     model = tsm()
     Recognizer(model, device=device)  # sets what it sets for exactness
-    short = prepare(model.streams[0].network, device, torch.bfloat16, CLASSES)
+    short = prepare(model.streams[0].network, device, torch.bfloat16, CLASSES, CLIP)
     parts.run("rates", lambda: device_rates(device))
     parts.run("eager", lambda: [speed(short, FILLING, device, "as called")])
     for batch in BATCHES:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from vpipe.errors import UsageError
 from vpipe.models.layers import channels_last
 from vpipe.recognition.folding import fold, foldable
-from vpipe.recognition.rounding import round_weights
+from vpipe.recognition.rounding import Shape, round_weights
 
 MOST_RECORDED = 4  # shapes; a graph keeps the memory of its activations
 WARM_UP = 3  # runs before recording, in which cuDNN chooses its algorithms
@@ -32,7 +32,7 @@ class Classifier(nn.Module):
 
     def __init__(self, linear: nn.Linear, tapped: bool) -> None:
         super().__init__()
-        self.linear, self.tapped = linear.float(), tapped
+        self.linear, self.tapped = linear, tapped
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., labels), or (..., labels + C)."""
@@ -42,10 +42,17 @@ class Classifier(nn.Module):
 
 
 def prepare(
-    network: nn.Module, device: str, dtype: torch.dtype, classes: int, *, tapped: bool = False
+    network: nn.Module,
+    device: str,
+    dtype: torch.dtype,
+    classes: int,
+    shape: Shape,
+    *,
+    tapped: bool = False,
 ) -> nn.Module:
     """The network itself where it fits as it is, else a copy: the caller's stays as it was.
 
+    shape: (T, C, H, W) of the clips that it is for.
     Raises UsageError `no_features` where `tapped` has no linear layer to tap.
     """
     name = classifier_name(network, classes)
@@ -59,18 +66,15 @@ def prepare(
     same = parameter.dtype == dtype and parameter.device == torch.device(device)
     if same and not tapped and not foldable(network):
         return network.eval()
-    ready = copy.deepcopy(network).eval()
+    ready = copy.deepcopy(network).to(device).eval()
     fold(ready)
+    if dtype != torch.float32:
+        round_weights(ready, dtype, shape)
     last = None if name is None else ready.get_submodule(name)
     if isinstance(last, nn.Linear) and name is not None:
-        ready.set_submodule(name, nn.Identity())  # it is not rounded
-    if dtype != torch.float32:
-        round_weights(ready, dtype)
-    ready = channels_last(ready.to(dtype=dtype))
-    if isinstance(last, nn.Linear) and name is not None:
-        whole = last if dtype == torch.float32 and not tapped else Classifier(last, tapped)
-        ready.set_submodule(name, whole)
-    return ready.to(device)
+        last = copy.deepcopy(last)  # as it is, float32
+        ready.to(dtype).set_submodule(name, Classifier(last, tapped))
+    return channels_last(ready.to(dtype) if last is None else ready)
 
 
 def classifier_name(network: nn.Module, classes: int) -> str | None:

@@ -104,7 +104,9 @@ class Recognizer:
 
     def _ready(self, stream: Stream, dtype: torch.dtype, compile_: bool) -> ReadyStream:
         classes = len(self.labels)
-        network = prepare(stream.network, self.device, dtype, classes, tapped=self.tapped)
+        width, height = stream.size
+        shape = (stream.frames, 3 if stream.modality == "rgb" else 2, height, width)
+        network = prepare(stream.network, self.device, dtype, classes, shape, tapped=self.tapped)
         columns = mirror_columns(stream, self.labels)
         if self.tapped:  # features have no mirror image that is known: they stay where they are
             columns = np.r_[columns, np.arange(classes, classes + tapped_channels(network))]

@@ -63,6 +63,12 @@ class Rebuilt:
     layout: str  # of the inputs
     wanted: Tensor
 
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(T, C, H, W) of a clip; SlowFast's fast one."""
+        frames, channels, height, width = _as_clip(self.network, self.inputs[-1], self.layout).shape[1:]
+        return frames, channels, height, width
+
     def logits(self, network: VideoNetwork, inputs: list[Tensor]) -> Tensor:
         """What `network`, the one here or a copy elsewhere, says of `inputs`, in the reference's shape."""
         return _run(network, inputs, self.layout, self.wanted)
