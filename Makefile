@@ -7,6 +7,7 @@
 # make bench-flow-gpu  TV-L1 on a CUDA device, the engine alone, against the floor of its memory
 # make bench-own-labels  `vpipe train DATA` on five new labels, from clips and from segments (minutes)
 # make bench-models  the published networks beside ResNet-50 in the same run (minutes)
+# make bench-models-gpu  TSM-R50 and every fixture on a CUDA device (a minute and a half)
 # make bench-motion  flow against flow-free networks, trained and measured (ten minutes of one core)
 # make bench-vocabulary  the packaged models on 2,002 synthetic and 2,002 real-textured clips (an hour of two cores;
 #                        goes on where it was stopped; real textures from ../shared/clips)
@@ -24,7 +25,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed.stamp
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help install demo test test-slow check bench-startup bench-isolation bench-detection bench-cache bench-own-labels bench-models bench-motion bench-vocabulary bench-flow bench-flow-gpu clean
+.PHONY: help install demo test test-slow check bench-startup bench-isolation bench-detection bench-cache bench-own-labels bench-models bench-models-gpu bench-motion bench-vocabulary bench-flow bench-flow-gpu clean
 .DELETE_ON_ERROR:
 
 help:
@@ -82,6 +83,9 @@ bench-cache: $(INSTALLED)
 
 bench-models: $(INSTALLED)
 	$(BIN)/python -m benchmarks.models --json benchmarks/results/models.json
+
+bench-models-gpu: $(INSTALLED)
+	$(BIN)/python -m benchmarks.models_gpu --json benchmarks/results/models-gpu.json
 
 bench-motion: $(INSTALLED)
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[plots]'

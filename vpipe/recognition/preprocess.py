@@ -94,8 +94,20 @@ class Normalise:
         self._device, self._dtype = device, dtype
 
     def __call__(self, inputs: np.ndarray) -> Tensor:
-        tensor = torch.from_numpy(np.ascontiguousarray(inputs)).to(self._device).movedim(-1, -3).float()
-        return (tensor * self._scale - self._shift).to(self._dtype)
+        return self._normalised(torch.from_numpy(np.ascontiguousarray(inputs)).to(self._device))
+
+    def clips(self, inputs: Sequence[np.ndarray]) -> Tensor:
+        """The same for N arrays of one shape: (N, ..., C, H, W)."""
+        shape = (len(inputs), *inputs[0].shape)
+        # Pages that stay where they are: the device takes them by itself while the next clips are made.
+        pinned = self._device != "cpu"
+        kind = torch.from_numpy(np.empty(0, inputs[0].dtype)).dtype
+        stacked = torch.empty(shape, dtype=kind, pin_memory=pinned)
+        np.stack(inputs, out=stacked.numpy())
+        return self._normalised(stacked.to(self._device, non_blocking=True))
+
+    def _normalised(self, tensor: Tensor) -> Tensor:
+        return (tensor.movedim(-1, -3).float() * self._scale - self._shift).to(self._dtype)
 
 
 def mirror_columns(stream: Stream, labels: Sequence[str]) -> np.ndarray:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
@@ -15,7 +14,7 @@ from torch import Tensor
 from vpipe.errors import UsageError
 from vpipe.models import Model, Stream
 from vpipe.models.weights import INITIAL
-from vpipe.recognition.folding import fold, foldable
+from vpipe.recognition.prepared import Recorded, compiled, prepare, tapped_channels
 from vpipe.recognition.preprocess import Normalise, View, mirror_columns
 
 Modality = Literal["rgb", "flow", "both"]
@@ -30,27 +29,50 @@ class ReadyStream:
     stream: Stream
     network: torch.nn.Module
     normalise: Normalise
-    mirrored: np.ndarray  # (C,) columns of the scores of a mirrored clip
+    labels: int
+    mirrored: np.ndarray  # (columns,) of `scores`: those of a mirrored clip
+    call: Callable[[Tensor], Tensor]  # the network, recorded or compiled
+    always: int | None  # clips that `call` is given each time, where it takes just so many
 
     @property
     def clip_length(self) -> int:
         """Grid frames that a clip spans: flows go between them."""
         return int(self.stream.frames) + (self.stream.modality == "flow")
 
-    def run(self, batch: Tensor) -> np.ndarray:
-        """Normalised clips (N, T, C, H, W) -> probabilities (N, labels), float32."""
+    def scores(self, batch: Tensor) -> Tensor:
+        """Normalised clips (N, T, C, H, W) -> probabilities (N, labels), and what is tapped after them.
+
+        float32 on the device, which may still be at work on it.
+        """
         with torch.inference_mode():
-            return self.network(batch).float().softmax(1).cpu().numpy()
+            rows = self._rows(batch).float()
+            return torch.cat([rows[:, : self.labels].softmax(1), rows[:, self.labels :]], 1)
+
+    def run(self, batch: Tensor) -> np.ndarray:
+        """The same as an array, float32."""
+        return self.scores(batch).cpu().numpy()
+
+    def _rows(self, batch: Tensor) -> Tensor:
+        if self.always is None:
+            return self.call(batch)
+        parts = []
+        for part in batch.split(self.always):
+            rest = part[-1:].expand(self.always - len(part), *part.shape[1:])
+            parts.append(self.call(torch.cat([part, rest]))[: len(part)])
+        return torch.cat(parts)
 
 
 class Recognizer:
     """Runs the streams of a model that `modality` asks for (None: all that it has).
 
-    dtype: fp32, bf16 or fp16, of weights and activations; the softmax is always fp32. batch_size: clips
-    that go through the network together.
+    dtype: fp32, bf16 or fp16, of weights and activations; the last layer and the softmax are always fp32.
+    batch_size: clips that go through the network together. compile_: through torch.compile.
 
-    Raises UsageError: `no_such_stream`, `bad_dtype`, `only_initial` for weights that are no model yet.
+    Raises UsageError: `no_such_stream`, `bad_dtype`, `only_initial` for weights that are no model yet,
+    `no_compiler`.
     """
+
+    tapped = False  # rows of scores are followed by the features they were made of
 
     def __init__(
         self,
@@ -60,6 +82,7 @@ class Recognizer:
         dtype: str = "fp32",
         batch_size: int = DEFAULT_BATCH_SIZE,
         modality: Modality | None = None,
+        compile_: bool = False,
     ) -> None:
         if dtype not in DTYPES:
             raise UsageError("bad_dtype", f"--dtype {dtype}: choose one of {', '.join(DTYPES)}")
@@ -70,18 +93,33 @@ class Recognizer:
                 "only_initial",
                 f"model '{model.name}': {model.header.source}; `vpipe train DATA --init` takes it",
             )
+        if device != "cpu":
+            torch.backends.cudnn.allow_tf32 = False  # fp32 means it, and gives the CPU's answers
         self.model, self.device = model, device
         self.labels = list(model.labels)
         self.batch_size = batch_size
         self.streams = [
-            ReadyStream(
-                stream,
-                _in_precision(stream.network, device, DTYPES[dtype]),
-                Normalise(stream, device, DTYPES[dtype]),
-                mirror_columns(stream, self.labels),
-            )
-            for stream in choose_streams(model, modality)
+            self._ready(stream, DTYPES[dtype], compile_) for stream in choose_streams(model, modality)
         ]
+
+    def _ready(self, stream: Stream, dtype: torch.dtype, compile_: bool) -> ReadyStream:
+        classes = len(self.labels)
+        width, height = stream.size
+        shape = (stream.frames, 3 if stream.modality == "rgb" else 2, height, width)
+        network = prepare(stream.network, self.device, dtype, classes, shape, tapped=self.tapped)
+        columns = mirror_columns(stream, self.labels)
+        if self.tapped:  # features have no mirror image that is known: they stay where they are
+            columns = np.r_[columns, np.arange(classes, classes + tapped_channels(network))]
+        call: Callable[[Tensor], Tensor] = compiled(network, self.device) if compile_ else network
+        return ReadyStream(
+            stream,
+            network,
+            Normalise(stream, self.device, dtype),
+            classes,
+            columns,
+            call if self.device == "cpu" else Recorded(call),
+            self.batch_size if compile_ else None,
+        )
 
     @property
     def needs_flow(self) -> bool:
@@ -93,14 +131,19 @@ class Recognizer:
         return fuse(scores, weights, self.model.header.fusion)
 
     def score_views(self, ready: ReadyStream, views: Iterable[View]) -> np.ndarray:
-        """Probabilities (N, labels) of clips, in batches; those of mirrored clips are named back."""
-        scores = []
+        """Probabilities (N, labels) of clips, in batches; those of mirrored clips are named back.
+
+        A GPU works on a batch while the next one is decoded.
+        """
+        scores, turned = [], []
         for batch in _batches(views, self.batch_size):
-            found = ready.run(ready.normalise(np.stack([view.inputs for view in batch])))
-            turned = np.array([view.mirrored for view in batch])
-            found[turned] = found[turned][:, ready.mirrored]
-            scores.append(found)
-        return np.concatenate(scores) if scores else np.zeros((0, len(self.labels)), dtype=np.float32)
+            scores.append(ready.scores(ready.normalise.clips([view.inputs for view in batch])))
+            turned += [view.mirrored for view in batch]
+        if not scores:
+            return np.zeros((0, len(ready.mirrored)), dtype=np.float32)
+        found = torch.cat(scores).cpu().numpy()
+        found[turned] = found[turned][:, ready.mirrored]
+        return found
 
 
 def choose_streams(model: Model, modality: Modality | None) -> list[Stream]:
@@ -132,19 +175,6 @@ def fuse(scores: Sequence[np.ndarray], weights: Sequence[float], on: str = "soft
     )
     powers = np.exp(logits - np.max(logits, axis=-1, keepdims=True))
     return np.asarray(powers / powers.sum(-1, keepdims=True))
-
-
-def _in_precision(network: torch.nn.Module, device: str, dtype: torch.dtype) -> torch.nn.Module:
-    """The network itself where it fits, else a copy: the caller's model stays as it was.
-
-    Batch norms that stand next to their convolution are folded into it.
-    """
-    parameter = next(network.parameters(), torch.empty(0))
-    if parameter.dtype == dtype and parameter.device == torch.device(device) and not foldable(network):
-        return network.eval()
-    ready = copy.deepcopy(network).to(device=device).eval()
-    fold(ready)
-    return ready.to(dtype=dtype)
 
 
 def _batches(items: Iterable[View], size: int) -> Iterator[list[View]]:

@@ -23,7 +23,7 @@ from torch import Tensor
 from vpipe.errors import UsageError
 from vpipe.models.importer.checkpoint import read_checkpoint
 from vpipe.models.importer.layout import Choices
-from vpipe.models.importer.recognise import recognise
+from vpipe.models.importer.recognise import Mapped, recognise
 from vpipe.models.layers import VideoNetwork
 from vpipe.models.registry import build
 
@@ -52,11 +52,41 @@ class Parity:
         return self.difference <= TOLERANCE
 
 
+@dataclass(frozen=True)
+class Rebuilt:
+    """A fixture as a network of ours with its weights, float32 on the CPU; its inputs; the wanted logits."""
+
+    name: str
+    mapped: Mapped
+    network: VideoNetwork
+    inputs: list[Tensor]
+    layout: str  # of the inputs
+    wanted: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(T, C, H, W) of a clip; SlowFast's fast one."""
+        frames, channels, height, width = _as_clip(self.network, self.inputs[-1], self.layout).shape[1:]
+        return frames, channels, height, width
+
+    def logits(self, network: VideoNetwork, inputs: list[Tensor]) -> Tensor:
+        """What `network`, the one here or a copy elsewhere, says of `inputs`, in the reference's shape."""
+        return _run(network, inputs, self.layout, self.wanted)
+
+
 def check_fixture(path: Path) -> Parity:
     """Writes the checkpoint as the reference would, imports that file, runs it and compares.
 
     Raises UsageError `bad_fixture` for a file that is no fixture, and whatever the importer raises.
     """
+    made = rebuild(path)
+    difference = float((made.logits(made.network, made.inputs) - made.wanted).abs().max())
+    mapped = made.mapped
+    return Parity(made.name, mapped.layout.name, mapped.layout.architecture, difference, mapped.notes)
+
+
+def rebuild(path: Path) -> Rebuilt:
+    """The network of a fixture, by way of the file that the reference would have written. Raises as above."""
     try:
         fixture = json.loads(path.read_text(encoding="utf-8"))
         name = str(fixture["name"])
@@ -84,9 +114,7 @@ def check_fixture(path: Path) -> Parity:
     network.load_state_dict(mapped.state, assign=True)
     network.eval()
     assert isinstance(network, VideoNetwork)
-    found = _run(network, inputs, str(fixture.get("input_layout", "")), wanted)
-    difference = float((found - wanted).abs().max())
-    return Parity(name, mapped.layout.name, mapped.layout.architecture, difference, mapped.notes)
+    return Rebuilt(name, mapped, network, inputs, str(fixture.get("input_layout", "")), wanted)
 
 
 def _choices(fixture: dict[str, Any], inputs: list[Tensor]) -> Choices:
