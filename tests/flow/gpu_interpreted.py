@@ -51,25 +51,25 @@ def cases() -> dict[str, Case]:
     few = {**FEW, "inner_iterations": 2}
     return {
         # The presets as they are. Where a change ends a warp, one iteration more or less is 0.005 px.
-        "accurate": Case(moving(26, 18), preset("accurate")),
-        "fast": Case(moving(40, 28, noise=4), preset("fast")),
-        "parity": Case(moving(22, 18, step=2.0, seed=5), preset("parity"), limit_px=0.01),
+        "accurate": Case(moving(20, 16), preset("accurate")),
+        "fast": Case(moving(25, 25, noise=4), preset("fast")),
+        "parity": Case(moving(20, 16, step=1.0, seed=5), preset("parity"), limit_px=0.01),
         # Pairs that end at different times, one of them in the last iteration of a block; several batches.
         "parity, batches": Case(
-            np.concatenate([moving(26, 20, 3), moving(26, 20, 1, step=0)]),
-            preset("parity", scales=1, warps=2, outer_iterations=2, inner_iterations=4, epsilon=0.07),
+            np.concatenate([moving(20, 16, 3), moving(20, 16, 1, step=0)]),
+            preset("parity", scales=1, warps=2, outer_iterations=2, inner_iterations=5, epsilon=0.07),
             limit_px=0.002,
         ),
-        # Tiles as on a device, that meet inside the picture in both directions.
-        "tiles": Case(moving(70, 19), preset("accurate", **few), rows=8),
+        # Tiles, and strips of the sweeps, that meet inside the picture in both directions.
+        "tiles": Case(moving(59, 19), preset("accurate", **{**FEW, "inner_iterations": 5}), rows=8),
         "tiles, measured": Case(
-            moving(70, 19),
+            moving(59, 19),
             preset("parity", **{**few, "outer_iterations": 2, "scales": 1}),
             rows=8,
             limit_px=0.002,
         ),
         "deep": Case(
-            moving(61, 47, step=4.0), preset("accurate", **{**few, "scales": 4, "inner_iterations": 1})
+            moving(45, 40, step=4.0), preset("accurate", **{**few, "scales": 4, "inner_iterations": 1})
         ),
         "odd step": Case(moving(45, 37), preset("fast", **few, scale_step=0.37, pyramid_blur=1.1)),
         "half": Case(moving(41, 35), preset("accurate", **few, scale_step=0.5)),

@@ -22,8 +22,9 @@ from vpipe.flow.gpu_planes import BLOCK, FINISHED, ITERATIONS, PLANES, STATE, TI
 from vpipe.flow.gpu_recording import Recordings
 from vpipe.flow.params import FlowParams
 
-# Warps that a device should have to choose from: with fewer, strips are cut shorter.
-_WARPS_AT_WORK = 1300
+# Warps that a device should have to choose from: with fewer, strips are cut shorter. Where pairs end at different
+# times, twice as many, as fewer and fewer of the pairs have work.
+_WARPS_AT_WORK = 2600
 _LEAST_ROWS = 16  # of a strip: more of a shorter one is halo than picture
 
 
@@ -63,11 +64,11 @@ class Strips:
     rows: int
 
 
-def strips(scale: Scale, stages: int, slots: int) -> Strips:
+def strips(scale: Scale, stages: int, slots: int, *, measured: bool) -> Strips:
     """Long ones, as the halo above and below is done for nothing, but enough to fill a device."""
     columns = gpu_sweep.STRIP_COLUMNS - 2 * stages
     across = max(1, math.ceil((scale.width - 2 * stages) / columns))
-    down = math.ceil(_WARPS_AT_WORK / (slots * across))
+    down = math.ceil(_WARPS_AT_WORK * (1 + measured) / (slots * across))
     rows = max(_LEAST_ROWS, math.ceil(scale.height / down))
     return Strips(across, math.ceil(scale.height / rows), rows)
 
@@ -103,7 +104,8 @@ class LevelSolver:
         self._steps = torch.zeros(slots, device=device)
         self._state = torch.zeros((slots, STATE.value), dtype=torch.int32, device=device)
         sizes = _sweeps(params.inner_iterations)
-        most = max(s.across * s.down for scale in scales for n in sizes for s in [strips(scale, n, slots)])
+        cuts = [self._strips(scale, stages) for scale in scales for stages in sizes]
+        most = max(cut.across * cut.down for cut in cuts)
         self._sums = torch.zeros(slots * most * gpu_sweep.SUMS.value if self.measured else 1, device=device)
         self._looked = torch.zeros((2, *self._state.shape), dtype=torch.int32, pin_memory=self._on_gpu)
         self._looks = [torch.cuda.Event(), torch.cuda.Event()] if self._on_gpu else []
@@ -181,19 +183,22 @@ class LevelSolver:
             self._judge(scale, pairs, sizes[0], 0)
 
     def _sweep(self, scale: Scale, pairs: Pairs, stages: int) -> None:
-        params, cut = self._params, strips(scale, stages, pairs.slots)
+        params, cut = self._params, self._strips(scale, stages)
         gpu_sweep.sweep[cut.across * cut.down, pairs.slots](
             self._planes, pairs.present, self._state, self._steps, self._sums,
             scale.width, scale.height, scale.pitch, cut.rows, self._flow, self._dual,
             params.theta, params.tau / params.theta,
             WEIGHTED=params.edge > 0, MEASURED=self.measured, STAGES=stages,
-            COLUMNS=gpu_sweep.STRIP_COLUMNS, AHEAD=gpu_sweep.AHEAD, num_warps=1,
+            COLUMNS=gpu_sweep.STRIP_COLUMNS, num_warps=1,
         )  # fmt: skip
         if not self.measured:
             self._flow, self._dual = 1 - self._flow, 1 - self._dual
 
+    def _strips(self, scale: Scale, stages: int) -> Strips:
+        return strips(scale, stages, self._slots, measured=self.measured)
+
     def _judge(self, scale: Scale, pairs: Pairs, stages: int, following: int) -> None:
-        cut = strips(scale, stages, pairs.slots)
+        cut = self._strips(scale, stages)
         gpu_sweep.judge[(pairs.slots,)](
             pairs.present, self._state, self._sums, cut.across * cut.down, following,
             self._params.epsilon**2 * scale.width * scale.height, num_warps=1,
