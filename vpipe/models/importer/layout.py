@@ -15,11 +15,13 @@ State = Mapping[str, Tensor]
 
 # mmaction2's heads, those of 2-D and of 3-D networks.
 MMACTION_HEAD = ((r"^cls_head\.fc_cls\.", "fc."),)
-# tsn-pytorch and what grew from it; a network without dropout keeps its last layer inside.
+# tsn-pytorch and what grew from it: `base_model` and `new_fc`; without dropout the last layer stays inside.
+# Files of the `base_model` alone are known too.
+MIT = r"^(?:base_model\.)?"  # before the names of a layout's mark
 MIT_NAMES = (
-    (r"^(module\.)?base_model\.(fc|last_linear)\.", "fc."),
-    (r"^(module\.)?base_model\.", "backbone."),
-    (r"^(module\.)?new_fc\.", "fc."),
+    (r"^base_model\.", ""),
+    (r"^(new_fc|last_linear)\.", "fc."),
+    (r"^(?!fc\.)", "backbone."),
 )
 # torchvision's names of a residual network, in the form `conv.weight` and `bn.weight` side by side.
 RESNET_NAMES = (

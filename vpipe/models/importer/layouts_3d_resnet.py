@@ -87,8 +87,9 @@ def _slowfast(even: bool) -> Any:
         body = _body(state, keys, "slow.", choices, softmax=not even)
         fast_taps = _taps(state, "fast.")
         # In no checkpoint. Published are 4x16 with kernel 5 and alpha 8; and with alpha 4 those with
-        # kernel 7, with a deep fast path, and with non-local blocks.
-        alpha = 4 if fusion == 7 or len(fast_taps[2]) > 6 or "non_local" in body else 8
+        # kernel 7, and, but for mmaction2's, those with a deep fast path or non-local blocks.
+        deep = even and (len(fast_taps[2]) > 6 or "non_local" in body)
+        alpha = 4 if fusion == 7 or deep else 8
         return {
             "classes": shape(state, "fc.weight")[0],
             "width": width,

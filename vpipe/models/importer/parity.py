@@ -127,10 +127,13 @@ def _choices(fixture: dict[str, Any], inputs: list[Tensor]) -> Choices:
     layout = str(fixture.get("input_layout", ""))
     if "segments" not in known and layout.startswith("N,segments,"):
         known["segments"] = inputs[0].shape[1]
-    if re.search("dot.product", json.dumps([fixture["name"], fixture["arch"]])):
+    told = json.dumps([fixture["name"], fixture["arch"]])
+    if re.search("dot.product", told):
         known["non_local"] = "dot-product"
     if len(inputs) == 2:  # slow, fast
         known["slow_ratio"] = inputs[1].shape[2] // inputs[0].shape[2]
+    elif ratio := re.search(r"(?:resample_rate|speed_ratio|slowfast_alpha)\W+(\d+)", told):
+        known["slow_ratio"] = int(ratio[1])
     return Choices(**known)
 
 
