@@ -169,6 +169,23 @@ def test_heads_inside_and_outside_of_the_base_model(name: str, head: str) -> Non
         assert any("prefix 'recognizer.'" in note for note in mapped.notes) == (wrapper == "recognizer.")
 
 
+def test_mmactions_c2d_has_the_names_of_its_tsn() -> None:
+    """2-D kernels over frames; time is pooled by two after the first stage, pictures without a margin."""
+    original = checkpoint("tsn_r50_mmaction2")
+    assert recognise(original, Choices()).layout.architecture == "tsn-resnet"
+    mapped = recognise(original, Choices(), "resnet3d")
+    assert mapped.layout.name.startswith("C2D")
+    assert mapped.state["backbone.conv1.conv.weight"].shape == (64, 3, 1, 7, 7)
+    small = {"classes": 3, "width": 8, "taps": [[[1, 1]]] * 4, "halve": True}
+    clip = torch.randn(2, 4, 3, 62, 62, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    network = build("resnet3d", small | {"pool_margin": False}).eval()
+    assert network.maps(clip).shape == (2, 2, 256, 2, 2)
+    x = network.backbone.conv1(clip.transpose(1, 2))  # (N, C, T, 31, 31)
+    pooled = torch.nn.functional.max_pool2d(x.transpose(1, 2).flatten(0, 1), 3, 2)
+    torch.testing.assert_close(network.backbone.maxpool(x).transpose(1, 2).flatten(0, 1), pooled)
+
+
 def test_folding_changes_nothing_but_the_rounding() -> None:
     torch.manual_seed(0)
     network = build("tea", {"classes": 5, "segments": 4, "blocks": [1, 1, 1, 1], "width": 32}).eval()

@@ -75,6 +75,8 @@ class Layout:
     absent: str | None = None
     dead: tuple[str, ...] = ()
     dimensions: int | None = None  # of the convolution that `mark` names, where names alone do not tell
+    told: bool = False  # its keys are another layout's: only for a reader who names the architecture
+    flat: bool = False  # its 2-D kernels are 3-D ones of one tap in time
     _rules: tuple[tuple[re.Pattern[str], str], ...] = field(init=False, repr=False, default=())
 
     def __post_init__(self) -> None:
@@ -104,6 +106,8 @@ class Layout:
                 raise UsageError("bad_checkpoint", f"two of its keys mean {ours}; '{key}' is one of them")
             # A convolution of 1x1 over pooled features is a linear layer.
             state[ours] = tensor.flatten(1) if ours == "fc.weight" else tensor
+            if self.flat and tensor.ndim == 4:
+                state[ours] = tensor.unsqueeze(2)
         return state, dropped
 
 

@@ -76,6 +76,12 @@ def _mmaction(state: State, keys: list[str], choices: Choices) -> dict[str, Any]
     return {**hyper, "stem_stride": stride, "pool_stride": stride, "halve": True}
 
 
+def _mmaction_c2d(state: State, keys: list[str], choices: Choices) -> dict[str, Any]:
+    """Frames one by one but for the pooling of time; the first pooling ends at the picture's edge."""
+    hyper = _single_path(state, keys, choices, softmax=True)
+    return {**hyper, "pool_margin": False, "halve": True}
+
+
 def _slowfast(even: bool) -> Any:
     """mmaction2 differs from the others in its slow frames and in the order of its last features."""
 
@@ -239,5 +245,17 @@ LAYOUTS = (
         "mmaction2-3d",
         absent=r"conv_s|_path\.",
         dimensions=3,
+    ),
+    Layout(
+        "C2D, open-mmlab/mmaction2",
+        "resnet3d",
+        r"^backbone\.layer1\.0\.conv1\.conv\.weight$",
+        MMACTION_HEAD,
+        _mmaction_c2d,
+        "mmaction2-3d",
+        absent=r"\.(net|tam)\.|_path\.",
+        dimensions=2,
+        told=True,
+        flat=True,
     ),
 )

@@ -83,7 +83,7 @@ def _layout(checkpoint: Checkpoint, architecture: str | None) -> tuple[Checkpoin
     tried: Checkpoint | None = checkpoint
     while tried is not None:
         for layout in possible:
-            if layout.fits(tried.tensors):
+            if layout.fits(tried.tensors) and (architecture or not layout.told):
                 return tried, layout
         tried = _unwrapped(tried)
     keys = list(checkpoint.tensors)
