@@ -152,6 +152,40 @@ def test_wrappers_round_the_keys(tmp_path: Path) -> None:
             assert list(read_checkpoint(tmp_path / "a.pth").tensors) == list(plain)
 
 
+@pytest.mark.parametrize("name", ["tsm_r50_8f", "tanet_r50_16f", "tea_r50_16f", "tdn_r50_8f", "stm_r50_8f"])
+@pytest.mark.parametrize("head", ["base_model.fc", "base_model.last_linear", "new_fc"])
+def test_heads_inside_and_outside_of_the_base_model(name: str, head: str) -> None:
+    original = checkpoint(name)
+    theirs = {
+        re.sub(r"^(base_model\.)?(new_fc|fc)\.", head + ".", key): value
+        for key, value in original.tensors.items()
+    }
+    if name == "stm_r50_8f":
+        theirs = {key if key.startswith(head) else f"base_model.{key}": one for key, one in theirs.items()}
+    for wrapper in ("", "recognizer.", "a.b."):
+        wrapped = {wrapper + key: value for key, value in theirs.items()}
+        mapped = recognise(Checkpoint(Path("a.pth"), wrapped, ()), Choices())
+        assert mapped.hyper == recognise(original, Choices()).hyper
+        assert any("prefix 'recognizer.'" in note for note in mapped.notes) == (wrapper == "recognizer.")
+
+
+def test_mmactions_c2d_has_the_names_of_its_tsn() -> None:
+    """2-D kernels over frames; time is pooled by two after the first stage, pictures without a margin."""
+    original = checkpoint("tsn_r50_mmaction2")
+    assert recognise(original, Choices()).layout.architecture == "tsn-resnet"
+    mapped = recognise(original, Choices(), "resnet3d")
+    assert mapped.layout.name.startswith("C2D")
+    assert mapped.state["backbone.conv1.conv.weight"].shape == (64, 3, 1, 7, 7)
+    small = {"classes": 3, "width": 8, "taps": [[[1, 1]]] * 4, "halve": True}
+    clip = torch.randn(2, 4, 3, 62, 62, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    network = build("resnet3d", small | {"pool_margin": False}).eval()
+    assert network.maps(clip).shape == (2, 2, 256, 2, 2)
+    x = network.backbone.conv1(clip.transpose(1, 2))  # (N, C, T, 31, 31)
+    pooled = torch.nn.functional.max_pool2d(x.transpose(1, 2).flatten(0, 1), 3, 2)
+    torch.testing.assert_close(network.backbone.maxpool(x).transpose(1, 2).flatten(0, 1), pooled)
+
+
 def test_folding_changes_nothing_but_the_rounding() -> None:
     torch.manual_seed(0)
     network = build("tea", {"classes": 5, "segments": 4, "blocks": [1, 1, 1, 1], "width": 32}).eval()

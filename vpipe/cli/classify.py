@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from vpipe.cli.options import RunOptions, batch_options, new_app
+from vpipe.cli.options import RunOptions, batch_options, new_app, note
 from vpipe.cli.output import prepare_output_dir
 from vpipe.cli.progress import progress
 from vpipe.cli.run import Item, run_batch
-from vpipe.cli.scoring import DEFAULT_MODEL, Batch, DType, ModelName, model_summary, video_line
+from vpipe.cli.scoring import DEFAULT_MODEL, Batch, Compile, DType, ModelName, model_summary, video_line
 
 app = new_app()
 
@@ -41,8 +41,9 @@ def classify(
     twice_sample: Annotated[
         bool, typer.Option("--twice-sample", help="Twice the clips, the second half shifted.")
     ] = False,
-    batch_size: Batch = 16,
+    batch_size: Batch = None,
     dtype: DType = "fp32",
+    compile_: Compile = False,
     explain: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write DIR/<id>.png and .mp4: where the clips show the label."),
@@ -58,7 +59,15 @@ def classify(
 
     device = options.resolve_device()
     loaded = load_model(model, device)
-    recognizer = Recognizer(loaded, device=device, dtype=dtype, batch_size=batch_size, modality=modality)
+    recognizer = Recognizer(
+        loaded,
+        device=device,
+        dtype=dtype,
+        batch_size=batch_size,
+        modality=modality,
+        compile_=compile_,
+        say=lambda line: note(line, options),
+    )
 
     if explain is not None:
         prepare_output_dir(explain)

@@ -16,7 +16,7 @@ from vpipe.cli.output import dump, plain, prepare_output_dir, write_stdout, writ
 from vpipe.cli.plain_features import PlainFps, PlainOffset, PlainStride, PlainWindow
 from vpipe.cli.progress import progress
 from vpipe.cli.run import Item, run_batch
-from vpipe.cli.scoring import DEFAULT_MODEL, Batch, ModelName, model_summary, video_line
+from vpipe.cli.scoring import DEFAULT_MODEL, Compile, ModelName, model_summary, video_line
 from vpipe.errors import UsageError
 
 if TYPE_CHECKING:
@@ -80,11 +80,19 @@ def detect(
         float,
         typer.Option(metavar="S", min=0.1, help="With '-': end where no data comes for S seconds."),
     ] = 30.0,
-    batch_size: Batch = 8,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            show_default=False,
+            help="Clips that go through the network together (8; on a GPU as many as fill it).",
+        ),
+    ] = None,
     dtype: Annotated[
         Literal["auto", "fp32", "bf16", "fp16"],
         typer.Option(help="Precision; auto: bf16 where the CPU has matrix units for it, else fp32."),
     ] = "auto",
+    compile_: Compile = False,
 ) -> None:
     """Find labelled moments (start, end, score) in long videos.
 
@@ -129,7 +137,16 @@ def detect(
     loaded = load_model(model, device)
     precision = resolve_dtype(dtype, device)
     kind = Recognizer if learnt is None else FeatureRecognizer
-    recognizer = kind(loaded, device=device, dtype=precision, batch_size=batch_size)
+    if batch_size is None and (live or device == "cpu"):
+        batch_size = 8  # a larger one is no faster here, and answers later
+    recognizer = kind(
+        loaded,
+        device=device,
+        dtype=precision,
+        batch_size=batch_size,
+        compile_=compile_,
+        say=lambda line: note(line, options),
+    )
     if live:
         return _detect_live(options, recognizer, settings, stall_timeout, shots)
     grid = detection_grid(recognizer) if learnt is None else learnt.grid(recognizer)

@@ -11,7 +11,7 @@ from vpipe.cli.options import RunOptions, batch_options, new_app, note
 from vpipe.cli.output import prepare_output_dir
 from vpipe.cli.progress import progress
 from vpipe.cli.run import Item, run_batch
-from vpipe.cli.scoring import DEFAULT_MODEL, Batch, DType, ModelName, model_summary
+from vpipe.cli.scoring import DEFAULT_MODEL, Batch, Compile, DType, ModelName, model_summary
 
 app = new_app()
 
@@ -32,8 +32,9 @@ def features(
     kind: Annotated[
         Literal["npy", "h5"], typer.Option("--as", help="DIR/<id>.npy with <id>.json, or DIR/<id>.h5.")
     ] = "npy",
-    batch_size: Batch = 16,
+    batch_size: Batch = None,
     dtype: DType = "fp32",
+    compile_: Compile = False,
 ) -> None:
     """Write snippet features of videos; prints one path for each.
 
@@ -51,7 +52,14 @@ def features(
 
     device = options.resolve_device()
     loaded = load_model(model, device)
-    recognizer = FeatureRecognizer(loaded, device=device, dtype=dtype, batch_size=batch_size)
+    recognizer = FeatureRecognizer(
+        loaded,
+        device=device,
+        dtype=dtype,
+        batch_size=batch_size,
+        compile_=compile_,
+        say=lambda line: note(line, options),
+    )
     grid = snippet_grid(recognizer, window, stride)
 
     def work(item: Item) -> dict[str, Any]:

@@ -19,7 +19,20 @@ ModelName = Annotated[
     typer.Option("--model", metavar="MODEL", help="A packaged model or a weight file (see `vpipe models`)."),
 ]
 Batch = Annotated[
-    int, typer.Option("--batch-size", min=1, help="Clips that go through the network together.")
+    int | None,
+    typer.Option(
+        "--batch-size",
+        min=1,
+        show_default=False,
+        help="Clips that go through the network together (16; on a GPU as many as fill it).",
+    ),
+]
+Compile = Annotated[
+    bool,
+    typer.Option(
+        "--compile",
+        help="Through torch.compile: takes a minute or more first, and on the CPU a C++ compiler.",
+    ),
 ]
 DType = Annotated[
     Literal["fp32", "bf16", "fp16"], typer.Option("--dtype", help="Precision of weights and activations.")

@@ -79,8 +79,8 @@ class VideoNetwork(nn.Module):
         raise NotImplementedError
 
     def pool(self, maps: Tensor) -> Tensor:
-        """(N, S, C', h, w) -> (N, S', D) features, before the last linear layer; float32 at least."""
-        return maps.mean((3, 4), dtype=torch.promote_types(maps.dtype, torch.float32))
+        """(N, S, C', h, w) -> (N, S', D) features, before the last linear layer."""
+        return maps.mean((3, 4))
 
     def scores(self, clip: Tensor) -> Tensor:
         """Logits before consensus, (N, S', classes)."""

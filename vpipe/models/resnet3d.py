@@ -80,8 +80,8 @@ class ResNet3d(nn.Module):
     """(N, C, T, H, W) -> (N, outputs, T', H/32, W/32).
 
     In time: `stem` are the taps of the first convolution, `stem_stride` its stride and `pool_stride` that of
-    the pooling; `halve` pools by two after the first stage. `extra` are channels that join the inputs of the
-    stages (SlowFast's lateral connections).
+    the pooling, which looks beyond the picture's edge with `pool_margin`; `halve` pools by two after the
+    first stage. `extra` are channels that join the inputs of the stages (SlowFast's lateral connections).
     """
 
     def __init__(
@@ -94,6 +94,7 @@ class ResNet3d(nn.Module):
         stem: int = 1,
         stem_stride: int = 1,
         pool_stride: int = 1,
+        pool_margin: bool = True,
         halve: bool = False,
         extra: tuple[int, int, int, int] = (0, 0, 0, 0),
         non_local: NonLocalDims | None = None,
@@ -102,7 +103,8 @@ class ResNet3d(nn.Module):
         if len(taps) != 4 or not all(1 <= len(stage) <= MOST_BLOCKS for stage in taps):
             raise ValueError(f"taps are given for four stages of 1 to {MOST_BLOCKS} blocks")
         self.conv1 = ConvBN(channels, width, (stem, 7, 7), (stem_stride, 2, 2))
-        self.maxpool = nn.MaxPool3d((1, 3, 3), (pool_stride, 2, 2), (0, 1, 1))
+        margin = int(pool_margin)
+        self.maxpool = nn.MaxPool3d((1, 3, 3), (pool_stride, 2, 2), (0, margin, margin))
         kind = Bottleneck3d if bottleneck else BasicBlock3d
         inputs, layers = width, []
         for stage, blocks in enumerate(taps):

@@ -21,6 +21,10 @@ from vpipe.recognition.folding import fold, foldable
 from vpipe.recognition.rounding import Shape, round_weights
 
 MOST_RECORDED = 4  # shapes; a graph keeps the memory of its activations
+FILLING_PIXELS = 64 * 8 * 224 * 224  # of a batch; more is no faster
+BYTES_A_PIXEL = 512  # of all activations that live at once, float32, ResNet-50
+SHARE_OF_MEMORY = 0.25
+MOST_CLIPS = 256
 WARM_UP = 3  # runs before recording, in which cuDNN chooses its algorithms
 
 
@@ -99,6 +103,13 @@ def compiled(network: nn.Module, device: str) -> nn.Module:
             "no_compiler", "--compile needs a C++ compiler on the CPU: install g++, or leave it out"
         )
     return torch.compile(network, dynamic=False)  # type: ignore[return-value]
+
+
+def filling_batch(device: str, inputs: list[Shape]) -> int:
+    """Clips that fill a GPU, of the largest of `inputs`, and leave most of its memory to others."""
+    memory = torch.cuda.get_device_properties(device).total_memory
+    pixels = min(FILLING_PIXELS, memory * SHARE_OF_MEMORY / BYTES_A_PIXEL)
+    return int(min(MOST_CLIPS, max(1, pixels // max(t * h * w for t, _, h, w in inputs))))
 
 
 class Recorded:

@@ -14,8 +14,10 @@ from torch import Tensor
 from vpipe.errors import UsageError
 from vpipe.models import Model, Stream
 from vpipe.models.weights import INITIAL
-from vpipe.recognition.prepared import Recorded, compiled, prepare, tapped_channels
+from vpipe.recognition.exactness import FirstClip, Say
+from vpipe.recognition.prepared import Recorded, compiled, filling_batch, prepare, tapped_channels
 from vpipe.recognition.preprocess import Normalise, View, mirror_columns
+from vpipe.recognition.rounding import Shape
 
 Modality = Literal["rgb", "flow", "both"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -33,6 +35,7 @@ class ReadyStream:
     mirrored: np.ndarray  # (columns,) of `scores`: those of a mirrored clip
     call: Callable[[Tensor], Tensor]  # the network, recorded or compiled
     always: int | None  # clips that `call` is given each time, where it takes just so many
+    first: FirstClip | None  # that hears of what a short precision gives
 
     @property
     def clip_length(self) -> int:
@@ -46,7 +49,10 @@ class ReadyStream:
         """
         with torch.inference_mode():
             rows = self._rows(batch).float()
-            return torch.cat([rows[:, : self.labels].softmax(1), rows[:, self.labels :]], 1)
+            probabilities = rows[:, : self.labels].softmax(1)
+            if self.first is not None:
+                self.first.compare(batch, probabilities)
+            return torch.cat([probabilities, rows[:, self.labels :]], 1)
 
     def run(self, batch: Tensor) -> np.ndarray:
         """The same as an array, float32."""
@@ -66,7 +72,9 @@ class Recognizer:
     """Runs the streams of a model that `modality` asks for (None: all that it has).
 
     dtype: fp32, bf16 or fp16, of weights and activations; the last layer and the softmax are always fp32.
-    batch_size: clips that go through the network together. compile_: through torch.compile.
+    batch_size: clips that go through the network together; None: 16, and on a GPU as many as fill it.
+    compile_: through torch.compile, where a batch is always filled up. say: hears one line for each stream,
+    how far a short precision is from fp32 on the first clip.
 
     Raises UsageError: `no_such_stream`, `bad_dtype`, `only_initial` for weights that are no model yet,
     `no_compiler`.
@@ -80,13 +88,14 @@ class Recognizer:
         *,
         device: str = "cpu",
         dtype: str = "fp32",
-        batch_size: int = DEFAULT_BATCH_SIZE,
+        batch_size: int | None = None,
         modality: Modality | None = None,
         compile_: bool = False,
+        say: Say | None = None,
     ) -> None:
         if dtype not in DTYPES:
             raise UsageError("bad_dtype", f"--dtype {dtype}: choose one of {', '.join(DTYPES)}")
-        if batch_size < 1:
+        if batch_size is not None and batch_size < 1:
             raise UsageError("bad_batch_size", f"--batch-size {batch_size}: give at least 1")
         if model.header.source.startswith(INITIAL):
             raise UsageError(
@@ -97,20 +106,21 @@ class Recognizer:
             torch.backends.cudnn.allow_tf32 = False  # fp32 means it, and gives the CPU's answers
         self.model, self.device = model, device
         self.labels = list(model.labels)
-        self.batch_size = batch_size
-        self.streams = [
-            self._ready(stream, DTYPES[dtype], compile_) for stream in choose_streams(model, modality)
-        ]
+        chosen = choose_streams(model, modality)
+        usual = DEFAULT_BATCH_SIZE if device == "cpu" else filling_batch(device, [_shape(s) for s in chosen])
+        self.batch_size = batch_size or usual
+        self.streams = [self._ready(stream, dtype, compile_, say) for stream in chosen]
 
-    def _ready(self, stream: Stream, dtype: torch.dtype, compile_: bool) -> ReadyStream:
-        classes = len(self.labels)
-        width, height = stream.size
-        shape = (stream.frames, 3 if stream.modality == "rgb" else 2, height, width)
-        network = prepare(stream.network, self.device, dtype, classes, shape, tapped=self.tapped)
+    def _ready(self, stream: Stream, precision: str, compile_: bool, say: Say | None) -> ReadyStream:
+        classes, dtype = len(self.labels), DTYPES[precision]
+        network = prepare(stream.network, self.device, dtype, classes, _shape(stream), tapped=self.tapped)
         columns = mirror_columns(stream, self.labels)
         if self.tapped:  # features have no mirror image that is known: they stay where they are
             columns = np.r_[columns, np.arange(classes, classes + tapped_channels(network))]
         call: Callable[[Tensor], Tensor] = compiled(network, self.device) if compile_ else network
+        first = None
+        if say is not None and dtype != torch.float32:
+            first = FirstClip(stream.network, precision, str(stream.modality), say)
         return ReadyStream(
             stream,
             network,
@@ -119,6 +129,7 @@ class Recognizer:
             columns,
             call if self.device == "cpu" else Recorded(call),
             self.batch_size if compile_ else None,
+            first,
         )
 
     @property
@@ -175,6 +186,12 @@ def fuse(scores: Sequence[np.ndarray], weights: Sequence[float], on: str = "soft
     )
     powers = np.exp(logits - np.max(logits, axis=-1, keepdims=True))
     return np.asarray(powers / powers.sum(-1, keepdims=True))
+
+
+def _shape(stream: Stream) -> Shape:
+    """(T, C, H, W) of its clips."""
+    width, height = stream.size
+    return int(stream.frames), 3 if stream.modality == "rgb" else 2, height, width
 
 
 def _batches(items: Iterable[View], size: int) -> Iterator[list[View]]:

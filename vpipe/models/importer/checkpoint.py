@@ -15,7 +15,7 @@ from vpipe.models.importer.unpickle import Inert, open_torch_file
 # Where the repositories keep the weights in the dict they save, in the order of trust.
 CONTAINERS = ("state_dict", "model_state", "model_state_dict", "model", "net")
 # What wraps every key: DataParallel, and the attribute that a recogniser keeps its network in.
-WRAPPERS = ("module.", "base_model.", "model.", "_orig_mod.")
+WRAPPERS = ("module.", "model.", "_orig_mod.")
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,13 @@ State = Mapping[str, Tensor]
 
 # mmaction2's heads, those of 2-D and of 3-D networks.
 MMACTION_HEAD = ((r"^cls_head\.fc_cls\.", "fc."),)
-# tsn-pytorch and what grew from it; a network without dropout keeps its last layer inside.
+# tsn-pytorch and what grew from it: `base_model` and `new_fc`; without dropout the last layer stays inside.
+# Files of the `base_model` alone are known too.
+MIT = r"^(?:base_model\.)?"  # before the names of a layout's mark
 MIT_NAMES = (
-    (r"^(module\.)?base_model\.(fc|last_linear)\.", "fc."),
-    (r"^(module\.)?base_model\.", "backbone."),
-    (r"^(module\.)?new_fc\.", "fc."),
+    (r"^base_model\.", ""),
+    (r"^(new_fc|last_linear)\.", "fc."),
+    (r"^(?!fc\.)", "backbone."),
 )
 # torchvision's names of a residual network, in the form `conv.weight` and `bn.weight` side by side.
 RESNET_NAMES = (
@@ -73,6 +75,8 @@ class Layout:
     absent: str | None = None
     dead: tuple[str, ...] = ()
     dimensions: int | None = None  # of the convolution that `mark` names, where names alone do not tell
+    told: bool = False  # its keys are another layout's: only for a reader who names the architecture
+    flat: bool = False  # its 2-D kernels are 3-D ones of one tap in time
     _rules: tuple[tuple[re.Pattern[str], str], ...] = field(init=False, repr=False, default=())
 
     def __post_init__(self) -> None:
@@ -102,6 +106,8 @@ class Layout:
                 raise UsageError("bad_checkpoint", f"two of its keys mean {ours}; '{key}' is one of them")
             # A convolution of 1x1 over pooled features is a linear layer.
             state[ours] = tensor.flatten(1) if ours == "fc.weight" else tensor
+            if self.flat and tensor.ndim == 4:
+                state[ours] = tensor.unsqueeze(2)
         return state, dropped
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from vpipe.errors import UsageError
 from vpipe.models.importer.layout import (
+    MIT,
     MIT_NAMES,
     MMACTION_HEAD,
     NON_LOCAL,
@@ -130,7 +131,7 @@ LAYOUTS = (
     Layout(
         "TSM, mit-han-lab/temporal-shift-module",
         "tsm",
-        r"base_model\.layer1\.0\.(conv1\.net\.|net\.conv1)",
+        MIT + r"layer1\.0\.(conv1\.net\.|net\.conv1)",
         (*MIT_NAMES, *_SHIFTED, *NON_LOCAL, *RESNET_NAMES),
         _tsm,
         "tsm",
@@ -148,7 +149,7 @@ LAYOUTS = (
     Layout(
         "TANet, liu-zhy/temporal-adaptive-module",
         "tanet",
-        r"base_model\.layer1\.0\.tam\.",
+        MIT + r"layer1\.0\.tam\.",
         (*MIT_NAMES, (r"\.net\.", "."), (r"\.tam\.", ".temporal."), *RESNET_NAMES),
         _tanet,
         "tsm",
@@ -164,7 +165,7 @@ LAYOUTS = (
     Layout(
         "TEA, Phoenix1327/tea-action-recognition",
         "tea",
-        r"layer1\.0\.me\.conv1\.",
+        MIT + r"layer1\.0\.me\.conv1\.",
         (
             *MIT_NAMES,
             (r"\.me\.conv1\.", ".excite.squeeze.conv."),
@@ -183,9 +184,9 @@ LAYOUTS = (
     Layout(
         "STM, Jiang et al.",
         "stm",
-        r"layer1\.0\.mb\.stage_conv\.",
+        MIT + r"layer1\.0\.mb\.stage_conv\.",
         (
-            (r"^(?!fc\.)", "backbone."),
+            *MIT_NAMES,
             (r"\.mb\.stage_conv\.", ".motion.squeeze.conv."),
             (r"\.mb\.stage_bn\.", ".motion.squeeze.bn."),
             (r"\.mb\.shift\.", ".motion.transform."),
@@ -199,7 +200,7 @@ LAYOUTS = (
     Layout(
         "TDN, MCG-NJU/TDN",
         "tdn",
-        r"base_model\.conv1_5\.0\.",
+        MIT + r"conv1_5\.0\.",
         (
             *MIT_NAMES,
             (r"\.conv1_5\.0\.", ".short_conv.conv."),
@@ -225,11 +226,11 @@ LAYOUTS = (
     Layout(
         "TSN, mit-han-lab/temporal-shift-module",
         "tsn-resnet",
-        r"base_model\.layer1\.0\.conv1\.weight",
+        r"^base_model\.layer1\.0\.conv1\.weight",  # without it, an image network of torchvision
         (*MIT_NAMES, *RESNET_NAMES),
         _tsn(8),
         "tsm",
-        absent=r"\.(net|tam|me|mb|mse)\.",
+        absent=r"\.(net|tam|me|mb|mse|conv1_custom|fc_action)\.",
     ),
     Layout(
         "TSN, open-mmlab/mmaction2",

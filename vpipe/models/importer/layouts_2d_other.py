@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vpipe.models.importer.layout import MIT_NAMES, MMACTION_HEAD, Choices, Layout, State, shape, stacked
+from vpipe.models.importer.layout import MIT, MIT_NAMES, MMACTION_HEAD, Choices, Layout, State, shape, stacked
 
 
 def _vgg(state: State, keys: list[str], choices: Choices) -> dict[str, Any]:
@@ -69,7 +69,7 @@ LAYOUTS = (
     Layout(
         "TSN BNInception, yjxiong/tsn-pytorch",
         "tsn-bninception",
-        r"base_model\.conv1_7x7_s2\.",
+        MIT + r"conv1_7x7_s2\.",
         (
             *MIT_NAMES,
             (r"^backbone\.inception_(\d\w)_", r"backbone.inception_\1.branches."),
@@ -82,8 +82,9 @@ LAYOUTS = (
     Layout(
         "TSM MobileNetV2, mit-han-lab/temporal-shift-module",
         "tsm-mobilenetv2",
-        r"base_model\.features\.3\.conv\.0\.net\.",
+        MIT + r"features\.3\.conv\.0\.net\.",
         (
+            (r"^(base_model\.)?classifier\.(1\.)?", "fc."),
             *MIT_NAMES,
             (r"\.net\.", "."),
             (r"\.features\.", "."),

@@ -76,6 +76,12 @@ def _mmaction(state: State, keys: list[str], choices: Choices) -> dict[str, Any]
     return {**hyper, "stem_stride": stride, "pool_stride": stride, "halve": True}
 
 
+def _mmaction_c2d(state: State, keys: list[str], choices: Choices) -> dict[str, Any]:
+    """Frames one by one but for the pooling of time; the first pooling ends at the picture's edge."""
+    hyper = _single_path(state, keys, choices, softmax=True)
+    return {**hyper, "pool_margin": False, "halve": True}
+
+
 def _slowfast(even: bool) -> Any:
     """mmaction2 differs from the others in its slow frames and in the order of its last features."""
 
@@ -87,8 +93,9 @@ def _slowfast(even: bool) -> Any:
         body = _body(state, keys, "slow.", choices, softmax=not even)
         fast_taps = _taps(state, "fast.")
         # In no checkpoint. Published are 4x16 with kernel 5 and alpha 8; and with alpha 4 those with
-        # kernel 7, with a deep fast path, and with non-local blocks.
-        alpha = 4 if fusion == 7 or len(fast_taps[2]) > 6 or "non_local" in body else 8
+        # kernel 7, and, but for mmaction2's, those with a deep fast path or non-local blocks.
+        deep = even and (len(fast_taps[2]) > 6 or "non_local" in body)
+        alpha = 4 if fusion == 7 or deep else 8
         return {
             "classes": shape(state, "fc.weight")[0],
             "width": width,
@@ -238,5 +245,17 @@ LAYOUTS = (
         "mmaction2-3d",
         absent=r"conv_s|_path\.",
         dimensions=3,
+    ),
+    Layout(
+        "C2D, open-mmlab/mmaction2",
+        "resnet3d",
+        r"^backbone\.layer1\.0\.conv1\.conv\.weight$",
+        MMACTION_HEAD,
+        _mmaction_c2d,
+        "mmaction2-3d",
+        absent=r"\.(net|tam)\.|_path\.",
+        dimensions=2,
+        told=True,
+        flat=True,
     ),
 )

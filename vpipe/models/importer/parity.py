@@ -102,13 +102,15 @@ def rebuild(path: Path) -> Rebuilt:
         ]
         wanted = torch.tensor(fixture["outputs"]["logits"]).view(*fixture["outputs"]["shape"])
         choices = _choices(fixture, inputs)
+        # mmaction2 names the weights of C2D as those of TSN.
+        told = "resnet3d" if re.search("c2d", json.dumps([name, fixture["arch"]]), re.IGNORECASE) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise UsageError("bad_fixture", f"{path}: not a parity fixture ({error!r:.200})") from None
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"{name}.pth"
         torch.save(state if container is None else {container: state}, file)
         del state
-        mapped = recognise(read_checkpoint(file), choices)
+        mapped = recognise(read_checkpoint(file), choices, told)
     with torch.device("meta"):
         network = build(mapped.layout.architecture, mapped.hyper)
     network.load_state_dict(mapped.state, assign=True)
@@ -127,10 +129,13 @@ def _choices(fixture: dict[str, Any], inputs: list[Tensor]) -> Choices:
     layout = str(fixture.get("input_layout", ""))
     if "segments" not in known and layout.startswith("N,segments,"):
         known["segments"] = inputs[0].shape[1]
-    if re.search("dot.product", json.dumps([fixture["name"], fixture["arch"]])):
+    told = json.dumps([fixture["name"], fixture["arch"]])
+    if re.search("dot.product", told):
         known["non_local"] = "dot-product"
     if len(inputs) == 2:  # slow, fast
         known["slow_ratio"] = inputs[1].shape[2] // inputs[0].shape[2]
+    elif ratio := re.search(r"(?:resample_rate|speed_ratio|slowfast_alpha)\W+(\d+)", told):
+        known["slow_ratio"] = int(ratio[1])
     return Choices(**known)
 
 

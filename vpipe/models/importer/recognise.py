@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -37,7 +37,7 @@ def recognise(checkpoint: Checkpoint, choices: Choices, architecture: str | None
     Raises UsageError: `unknown_layout`, `missing_keys`, `unexpected_keys`, `bad_shapes`,
     `bad_types`.
     """
-    layout = _layout(checkpoint, architecture)
+    checkpoint, layout = _layout(checkpoint, architecture)
     try:
         state, dropped = layout.renamed(checkpoint.tensors)
         hyper = layout.hyper(state, list(checkpoint.tensors), choices)
@@ -74,20 +74,38 @@ def recognise(checkpoint: Checkpoint, choices: Choices, architecture: str | None
     return Mapped(layout, hyper, state, tuple(notes))
 
 
-def _layout(checkpoint: Checkpoint, architecture: str | None) -> Layout:
-    keys = list(checkpoint.tensors)
+def _layout(checkpoint: Checkpoint, architecture: str | None) -> tuple[Checkpoint, Layout]:
+    """The layout that fits, and the checkpoint without a wrapper that nobody knows by name."""
     possible = [layout for layout in LAYOUTS if architecture in (None, layout.architecture)]
     if not possible:
         known = ", ".join(sorted({layout.architecture for layout in LAYOUTS}))
         raise UsageError("unknown_architecture", f"--arch {architecture}: importable are {known}")
-    for layout in possible:
-        if layout.fits(checkpoint.tensors):
-            return layout
+    tried: Checkpoint | None = checkpoint
+    while tried is not None:
+        for layout in possible:
+            if layout.fits(tried.tensors) and (architecture or not layout.told):
+                return tried, layout
+        tried = _unwrapped(tried)
+    keys = list(checkpoint.tensors)
     hint = "" if architecture is None else f" of {architecture}; leave --arch out"
     raise UsageError(
         "unknown_layout",
         f"{checkpoint.path}: its keys ({', '.join(keys[:3])}, ...) are those of no layout{hint}; "
         "known are: " + "; ".join(layout.name for layout in possible),
+    )
+
+
+def _unwrapped(checkpoint: Checkpoint) -> Checkpoint | None:
+    """Without the first part of every key where all have the same; None where they do not."""
+    firsts = {key.partition(".")[0] for key in checkpoint.tensors}
+    if len(firsts) > 1 or not all("." in key for key in checkpoint.tensors):
+        return None
+    first = firsts.pop()
+    tensors = {key.partition(".")[2]: value for key, value in checkpoint.tensors.items()}
+    return replace(
+        checkpoint,
+        tensors=tensors,
+        notes=(*checkpoint.notes, f"prefix '{first}.' taken off every key"),
     )
 
 

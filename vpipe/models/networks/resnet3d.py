@@ -26,6 +26,7 @@ class ResNet3dDims(NonLocalDims):
     stem: int = 1  # taps in time of the first convolution
     stem_stride: int = 1  # in time
     pool_stride: int = 1  # in time, of the pooling after it
+    pool_margin: bool = True  # the pooling looks one place beyond the picture
     halve: bool = False  # pool time by two after the first stage
 
 
@@ -43,6 +44,7 @@ class ResNet3dNetwork(ClipNetwork):
             stem=dims.stem,
             stem_stride=dims.stem_stride,
             pool_stride=dims.pool_stride,
+            pool_margin=dims.pool_margin,
             halve=dims.halve,
             non_local=dims,
         )
