@@ -52,20 +52,25 @@ class Turns:
         """Inputs `take` of the clips `chosen`: uint8 frames (N, T', M, M, 3) -> (B, T, S, S, 3); uint8 flow
         codes (N, T', 2, M, M) -> float32 px (B, T, 2, S, S)."""
 
-        def placed(numbers: npt.NDArray[np.generic] | Sequence[int], *axes: int) -> Tensor:
-            """As an index of B, T and three more axes, along these."""
-            found = torch.as_tensor(np.asarray(numbers), device=inputs.device)
-            return found[tuple(slice(None) if axis in axes else None for axis in range(5))]
+        def along(values: npt.NDArray[np.generic], *axes: int, of: int = 5) -> Tensor:
+            """On the device, with these axes of `of`."""
+            found = torch.as_tensor(values, device=inputs.device)
+            return found[tuple(slice(None) if axis in axes else None for axis in range(of))]
 
-        clips, times = placed(chosen, 0), placed(take, 1)
-        rows, columns = _places(self.top, self.up_down), _places(self.left, self.left_right)
-        if inputs.shape[-1] == 3:
-            index = (clips, times, placed(rows, 0, 2), placed(columns, 0, 3), placed(self.channels, 0, 4))
-            frames = inputs[index]
-            return torch.where(placed(self.negative, 0), 255 - frames, frames)
-        codes = inputs[clips, times, placed(np.arange(2), 2), placed(rows, 0, 3), placed(columns, 0, 4)]
+        frames = inputs.shape[-1] == 3
+        planes = inputs[:, :, None].flatten(4) if frames else inputs  # N, T', planes, M, row
+        rows = along(_places(self.top, self.up_down), 0, 3, of=4)
+        every = along(np.arange(planes.shape[2]), 2, of=4)
+        lines = planes[along(chosen, 0, of=4), along(np.asarray(take), 1, of=4), every, rows]
+        columns = _places(self.left, self.left_right)
+        if frames:
+            columns = (columns[:, :, None] * 3 + self.channels[:, None]).reshape(len(columns), -1)
+        seen = lines.gather(4, along(columns, 0, 4).expand(*lines.shape[:4], -1))
+        if frames:
+            turned_over = np.where(self.negative, 255, 0).astype(np.uint8)
+            return seen[:, :, 0].unflatten(3, (-1, 3)) ^ along(turned_over, 0)
         signs = 1 - 2 * np.stack([self.left_right, self.up_down], 1)  # vectors turn with the picture
-        return (codes.float() - STORAGE.zero) * STORAGE.scale * placed(signs.astype(np.float32), 0, 2)
+        return (seen.float() - STORAGE.zero) * STORAGE.scale * along(signs.astype(np.float32), 0, 2)
 
     def labels(self, numbers: Numbers) -> Numbers:
         """Of the turned clips."""
