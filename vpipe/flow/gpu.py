@@ -102,8 +102,15 @@ class Engine:
         self._works: dict[tuple[torch.dtype, int], _Work] = {}
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._lock = threading.Lock()
+        self._fixed_pairs = 0  # done so far, of a recipe whose iterations are not measured
         if self._stream is not None:
             torch.cuda.synchronize(device)  # what was made on this thread's stream is there for all streams
+
+    @property
+    def pixel_iterations(self) -> int:
+        """Work done so far: iterations of one pixel. Waits for the device."""
+        pixels = sum(scale.width * scale.height for scale in self.scales)
+        return self.solver.measured_work + self._fixed_pairs * self.solver.fixed_iterations() * pixels
 
     def flows(self, frames: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
         """Flow of `pairs` (indices) of `frames`, uint8 or float32 (n, H, W) in 0..255, on the device.
@@ -155,6 +162,7 @@ class Engine:
         pairs = Pairs(self._first, self._second, self._present, count)
         if self.solver.measured:
             return self._down_the_pyramid(work, pairs)[:count]
+        self._fixed_pairs += count
         flow = self._records.replay(key, lambda: self._down_the_pyramid(work, pairs))
         return flow[:count].clone()  # the next queue is written there
 

@@ -103,7 +103,7 @@ class LevelSolver:
         self._planes = torch.zeros(slots * max(s.slot for s in scales), device=device)
         self._steps = torch.zeros(slots, device=device)
         self._state = torch.zeros((slots, STATE.value), dtype=torch.int32, device=device)
-        sizes = _sweeps(params.inner_iterations)
+        sizes = sweeps(params.inner_iterations)
         cuts = [self._strips(scale, stages) for scale in scales for stages in sizes]
         most = max(cut.across * cut.down for cut in cuts)
         self._sums = torch.zeros(slots * most * gpu_sweep.SUMS.value if self.measured else 1, device=device)
@@ -114,8 +114,8 @@ class LevelSolver:
         self._iterations = torch.zeros((), dtype=torch.int64, device=device)
 
     @property
-    def pixel_iterations(self) -> int:
-        """Work done so far where iterations are measured: iterations of one pixel. Waits for the device."""
+    def measured_work(self) -> int:
+        """Pixels times iterations so far, where iterations are measured. Waits for the device."""
         return int(self._iterations)
 
     def solve(self, scale: Scale, pairs: Pairs, textures: Tensor, lambdas: Tensor, coarser: Tensor | None) -> Tensor:
@@ -146,6 +146,10 @@ class LevelSolver:
             self._iterations += iterations * (scale.width * scale.height)
         return out
 
+    def fixed_iterations(self) -> int:
+        """Of one pair on one level, where they are not measured."""
+        return self._params.warps * self._params.outer_iterations * self._params.inner_iterations
+
     def _begin(self, scale: Scale, pairs: Pairs, textures: Tensor, coarser: Tensor | None) -> None:
         params = self._params
         self._flow = self._dual = 0
@@ -169,7 +173,7 @@ class LevelSolver:
 
     def _block(self, scale: Scale, pairs: Pairs) -> None:
         """A median and `inner_iterations` iterations of the pairs at work."""
-        sizes = _sweeps(self._params.inner_iterations)
+        sizes = sweeps(self._params.inner_iterations)
         moved = not self._params.median_after and self._median(scale, pairs, everyone=False)
         if self.measured:
             self._say_begin(pairs, sizes[0], moved=moved, everyone=False)
@@ -239,7 +243,7 @@ class LevelSolver:
         return bool(self._looked[before, : pairs.count, FINISHED.value].all())
 
 
-def _sweeps(iterations: int) -> list[int]:
+def sweeps(iterations: int) -> list[int]:
     """How many iterations each sweep of a block does: as alike as can be, the longer ones first."""
     count = math.ceil(iterations / gpu_sweep.MOST_STAGES)
     return [iterations // count + (k < iterations % count) for k in range(count)]
