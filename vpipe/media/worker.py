@@ -3,7 +3,7 @@
 request                              answer
 open                                 info, output_size
 timeline                             the timeline, its arrays as payload
-frames | resample | select           one message a frame, the picture in the shared ring
+frames | resample | select           rows of a frame each, the pictures in the shared ring
 walk                                 the same for every frame, its small picture as payload, few in the ring
 
 While it decodes it says `tick` now and then, so that who waits can tell work from a hang. Each answer ends
@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from vpipe.errors import InputError
 from vpipe.limits import Limits, limits, set_limits
 from vpipe.media import pulse
+from vpipe.media.arriving import NO_SLOT, ROWS
 from vpipe.media.frame import Frame
 from vpipe.media.opening import display_name, refuse_count
 from vpipe.media.reading import FrameReader
@@ -37,10 +38,12 @@ from vpipe.workers import Channel, address_space_bytes, restrict
 
 READERS_KEPT = 4  # whose timelines need not be made again
 TICK_S = 0.25
+HOLD_S = 0.05  # that a frame waits for others to be sent with it
 RETIRE_AFTER = 1000  # files: what a native library leaks goes with the process
 
 
-_Message = tuple[dict[str, Any], bytes, NDArray[np.uint8] | None]
+# What is known of a frame, its small picture, and the one that goes into the ring.
+_Row = tuple[list[Any], bytes, NDArray[np.uint8] | None]
 
 
 class _Stopped(Exception):
@@ -63,6 +66,8 @@ class _Decoder:
         self._readers: OrderedDict[int, FrameReader] = OrderedDict()
         self._opened = 0
         self._free = 0  # slots of the ring
+        self._rows: list[list[Any]] = []  # that wait to be sent, and their small pictures
+        self._small: list[bytes] = []
         self._size_at_start = address_space_bytes()
         self._ticked = time.monotonic()
 
@@ -74,7 +79,10 @@ class _Decoder:
         self._ticked = now
         while self._channel.waiting():
             self._hear()
-        self._channel.send({"tick": True})
+        if self._rows:
+            self._flush()
+        else:
+            self._channel.send({"tick": True})
 
     def _hear(self) -> None:
         """A word in the middle of a stream: slots are free again, or nobody wants the rest."""
@@ -102,9 +110,10 @@ class _Decoder:
             elif request["op"] == "timeline":
                 said, data = from_timeline(reader.timeline(exact=request["exact"]))
             elif ring is not None:
-                self._stream(_messages(reader, request, payload), ring)
+                self._stream(_rows(reader, request, payload), ring)
         except _Stopped:
             said = {}
+            self._rows, self._small = [], []
         except InputError as fault:
             said = {"error": [fault.code, fault.message[:4000]]}
         except MemoryError:
@@ -116,6 +125,7 @@ class _Decoder:
         finally:
             if ring is not None:
                 ring.close()
+        self._flush()
         warnings = [] if reader is None else from_warnings(reader.warnings)
         self._channel.send({"done": True, "warnings": warnings, "retire": self._tired()} | said, data)
 
@@ -144,28 +154,39 @@ class _Decoder:
         ring.close_fd()
         return ring
 
-    def _stream(self, messages: Generator[_Message], ring: Ring) -> None:
-        """Send messages, as many pictures ahead of the reader as the ring has slots."""
+    def _stream(self, rows: Generator[_Row], ring: Ring) -> None:
+        """Send rows, several at once, as many pictures ahead of the reader as the ring has slots."""
         self._free, slot = ring.slots, -1
-        with closing(messages):
-            for header, payload, image in messages:
+        at_once = min(ROWS, ring.slots // 2)  # one half is filled while the other is emptied
+        with closing(rows):
+            for row, small, image in rows:
                 if image is not None:
+                    if not self._free:
+                        self._flush()  # the reader may have nothing left but these
                     while not self._free:
                         self._hear()
                     slot = (slot + 1) % ring.slots
                     self._free -= 1
                     ring.put(slot, image)
-                    header["slot"] = slot
-                self._channel.send(header, payload)
-                self._ticked = time.monotonic()
+                self._rows.append([*row, NO_SLOT if image is None else slot])
+                self._small.append(small)
+                if len(self._rows) >= at_once or time.monotonic() - self._ticked > HOLD_S:
+                    self._flush()
+
+    def _flush(self) -> None:
+        """Send the rows that wait."""
+        if self._rows:
+            self._channel.send({"rows": self._rows}, b"".join(self._small))
+            self._rows, self._small = [], []
+            self._ticked = time.monotonic()
 
     def _tired(self) -> bool:
         grown = address_space_bytes() - self._size_at_start
         return self._opened >= RETIRE_AFTER or grown > limits().memory_bytes // 2
 
 
-def _messages(reader: FrameReader, request: dict[str, Any], payload: bytes) -> Generator[_Message]:
-    """What a streaming request sends: headers, payloads, pictures."""
+def _rows(reader: FrameReader, request: dict[str, Any], payload: bytes) -> Generator[_Row]:
+    """What a streaming request sends."""
     if request["op"] == "walk":
         from vpipe.media.walking import walked  # start-up: OpenCV, which nothing else here needs
 
@@ -177,12 +198,12 @@ def _messages(reader: FrameReader, request: dict[str, Any], payload: bytes) -> G
                 time_s, lasts_s = from_fraction(one.time_s), from_fraction(one.lasts_s)
                 ticks = [one.ticks.start, one.ticks.stop]
                 told = [one.index, time_s, _pts(one.pts), int(one.damaged), lasts_s, *ticks]
-                yield {"walked": told}, one.small.tobytes(), one.image
+                yield told, one.small.tobytes(), one.image
         return
     last = None
     for tick, frame in _frames(reader, request, payload):
         told = [frame.index, from_fraction(frame.time_s), _pts(frame.pts), int(frame.damaged), tick]
-        yield {"frame": told}, b"", None if frame is last else frame.image
+        yield told, b"", None if frame is last else frame.image
         last = frame
 
 
