@@ -55,7 +55,8 @@ def command(isolated: str, *arguments: str) -> None:
     try:
         vpipe()
     except SystemExit as end:
-        assert not end.code, end
+        if end.code:
+            raise
     for worker in decoders._idle:
         worker.close()  # and wait: their time counts
     whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)

@@ -1,4 +1,4 @@
-"""What a decoder process streams, from our side: rows that come several at a time, and their pictures.
+"""What a decoder process says, from our side: warnings and faults, and frames that come several at a time.
 
     {"rows": [[what is known of a frame ..., slot of the ring], ...]}, the small pictures of all of them
 
@@ -14,11 +14,13 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from vpipe.errors import LOSSES, InputError, Warning_
 from vpipe.limits import limits
 from vpipe.media.decoders import Decoder
 from vpipe.media.frame import Frame, WalkedFrame
+from vpipe.media.probe import VideoInfo
 from vpipe.media.ring import Ring
-from vpipe.media.wire import NO_PTS, fraction, whole
+from vpipe.media.wire import NO_PTS, fraction, text, to_info, to_warnings, whole
 from vpipe.workers import WorkerFault
 
 T = TypeVar("T")
@@ -29,6 +31,41 @@ Read = Callable[[list[Any], bytes, "Image | None"], T]
 
 ROWS = 16  # in one message, at most
 NO_SLOT = -1  # of a frame without a picture
+
+
+class Told:
+    """What a decoder has told of a video so far."""
+
+    def __init__(self) -> None:
+        self._warnings: dict[str, Warning_] = {}
+
+    @property
+    def warnings(self) -> list[Warning_]:
+        """What is known by now that a user should know."""
+        return list(self._warnings.values())
+
+    @property
+    def partial(self) -> bool:
+        """Whether decoding so far shows that pictures are lost or damaged."""
+        return any(code in LOSSES for code in self._warnings)
+
+    def _learn(self, header: Header) -> None:
+        """Warnings, or the fault, at the end of an answer. Raises InputError, RuntimeError, ValueError."""
+        if "bug" in header:
+            raise RuntimeError(text(header["bug"]))
+        self._warnings |= {warning.code: warning for warning in to_warnings(header["warnings"])}
+        if "error" in header:
+            code, message = header["error"]
+            raise InputError(text(code), text(message))
+
+    def _opened(self, header: Header, path: str) -> tuple[VideoInfo, tuple[int, int]]:
+        """Info and output size from the answer to `open`. Raises as `_learn`."""
+        self._learn(header)
+        most = limits().pixels
+        width, height = (whole(side, 1, most) for side in header["output_size"])
+        if width * height > most:
+            raise ValueError("a size over the limit")
+        return to_info(header["info"], path, most), (width, height)
 
 
 def arriving(

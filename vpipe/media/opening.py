@@ -107,7 +107,7 @@ def open_container(path: str | os.PathLike[str]) -> InputContainer:
             f"{name}: is not a readable video: see whether a player opens it, or download it again",
         )
     try:
-        _refuse_contents(container, name)
+        refuse_contents(container, name)
     except InputError:
         container.close()
         raise
@@ -119,7 +119,7 @@ def decoder_options() -> dict[str, str]:
     return {"max_pixels": str(limits().pixels)}
 
 
-def _refuse_contents(container: InputContainer, name: str) -> None:
+def refuse_contents(container: InputContainer, name: str) -> None:
     """Raise InputError too_large for more streams or tags than a video has."""
     streams = len(container.streams)
     if streams > limits().streams:

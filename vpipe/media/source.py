@@ -15,23 +15,22 @@ from fractions import Fraction
 from math import floor
 from typing import Any, TypeVar
 
-from vpipe.errors import LOSSES, InputError, Warning_
+from vpipe.errors import InputError
 from vpipe.limits import limits
-from vpipe.media.arriving import Read, arriving, ticked, walked
+from vpipe.media.arriving import Read, Told, arriving, ticked, walked
 from vpipe.media.convert import Color
 from vpipe.media.decoders import UsedDecoderCrashed, decoder, shared_ring
 from vpipe.media.frame import Frame, WalkedFrame
 from vpipe.media.opening import display_name, refuse_count
 from vpipe.media.probe import VideoInfo
 from vpipe.media.timeline import Timeline, check_indices
-from vpipe.media.wire import from_fraction, text, to_info, to_timeline, to_warnings, whole
+from vpipe.media.wire import from_fraction, to_timeline
 
 T = TypeVar("T")
-Header = dict[str, Any]
 _numbers = itertools.count()
 
 
-class FrameSource:
+class FrameSource(Told):
     """Frames of one video file, upright, scaled in the decoder's own scaler, decoded in another process.
 
     short_side_px: scale so that the shorter side has this many pixels. size: (width, height) to stretch to.
@@ -56,6 +55,7 @@ class FrameSource:
     ) -> None:
         if short_side_px is not None and size is not None:
             raise ValueError("give short_side_px or size, not both")
+        super().__init__()
         self.path = path
         self._color = color
         self._request = {
@@ -67,18 +67,7 @@ class FrameSource:
             "threads": threads,
         }
         self._timeline: Timeline | None = None
-        self._warnings: dict[str, Warning_] = {}
         self.info, self.output_size = self._open()
-
-    @property
-    def warnings(self) -> list[Warning_]:
-        """What is known by now that a user should know."""
-        return list(self._warnings.values())
-
-    @property
-    def partial(self) -> bool:
-        """Whether decoding so far shows that pictures are lost or damaged."""
-        return any(code in LOSSES for code in self._warnings)
 
     # Times
 
@@ -184,31 +173,17 @@ class FrameSource:
 
     def _open(self) -> tuple[VideoInfo, tuple[int, int]]:
         try:
-            return self._opened(anew=False)
+            return self._asked_open(anew=False)
         except UsedDecoderCrashed:
             # An earlier file may have left it damaged: what a fresh one says counts.
-            return self._opened(anew=True)
+            return self._asked_open(anew=True)
 
-    def _opened(self, *, anew: bool) -> tuple[VideoInfo, tuple[int, int]]:
+    def _asked_open(self, *, anew: bool) -> tuple[VideoInfo, tuple[int, int]]:
         with decoder(self.path, anew=anew) as worker:
             worker.ask(self._asking("open"))
             header, _ = worker.answer()
             with worker.believed():
-                self._learn(header)
-                most = limits().pixels
-                width, height = (whole(side, 1, most) for side in header["output_size"])
-                if width * height > most:
-                    raise ValueError("a size over the limit")
-                return to_info(header["info"], os.fspath(self.path), most), (width, height)
-
-    def _learn(self, header: dict[str, Any]) -> None:
-        """Warnings, or the fault, at the end of an answer."""
-        if "bug" in header:
-            raise RuntimeError(text(header["bug"]))
-        self._warnings |= {warning.code: warning for warning in to_warnings(header["warnings"])}
-        if "error" in header:
-            code, message = header["error"]
-            raise InputError(text(code), text(message))
+                return self._opened(header, os.fspath(self.path))
 
 
 def probe(path: str | os.PathLike[str]) -> VideoInfo:

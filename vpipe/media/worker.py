@@ -1,7 +1,7 @@
 """The decoder process: answers what `FrameSource` asks, with `FrameReader`, and may crash in its place.
 
 request                              answer
-open                                 info, output_size
+open                                 info, output_size; with `stream`, of what comes on a descriptor
 timeline                             the timeline, its arrays as payload
 frames | resample | select           rows of a frame each, the pictures in the shared ring
 walk                                 the same for every frame, its small picture as payload, few in the ring
@@ -33,6 +33,7 @@ from vpipe.media.frame import Frame
 from vpipe.media.opening import display_name, refuse_count
 from vpipe.media.reading import FrameReader
 from vpipe.media.ring import Ring
+from vpipe.media.stream_reader import StreamReader
 from vpipe.media.wire import NO_PTS, from_fraction, from_info, from_timeline, from_warnings
 from vpipe.workers import Channel, address_space_bytes, restrict
 
@@ -63,7 +64,7 @@ def main(channel: Channel) -> None:
 class _Decoder:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._readers: OrderedDict[int, FrameReader] = OrderedDict()
+        self._readers: OrderedDict[int, FrameReader | StreamReader] = OrderedDict()
         self._opened = 0
         self._free = 0  # slots of the ring
         self._rows: list[list[Any]] = []  # that wait to be sent, and their small pictures
@@ -92,7 +93,7 @@ class _Decoder:
         self._free += request["free"]
 
     def answer(self, request: dict[str, Any], payload: bytes) -> None:
-        reader: FrameReader | None = None
+        reader: FrameReader | StreamReader | None = None
         said: dict[str, Any]
         data = b""
         if "stop" in request or "free" in request:
@@ -103,11 +104,11 @@ class _Decoder:
             set_limits(Limits(**request["limits"]))
             if request["cwd"] is not None:
                 os.chdir(request["cwd"])
-            reader = self._reader(request)
+            reader = self._reader(request, payload)
             said = {}
             if request["op"] == "open":
                 said = {"info": from_info(reader.info), "output_size": list(reader.output_size)}
-            elif request["op"] == "timeline":
+            elif request["op"] == "timeline" and isinstance(reader, FrameReader):
                 said, data = from_timeline(reader.timeline(exact=request["exact"]))
             elif ring is not None:
                 self._stream(_rows(reader, request, payload), ring)
@@ -129,10 +130,12 @@ class _Decoder:
         warnings = [] if reader is None else from_warnings(reader.warnings)
         self._channel.send({"done": True, "warnings": warnings, "retire": self._tired()} | said, data)
 
-    def _reader(self, request: dict[str, Any]) -> FrameReader:
+    def _reader(self, request: dict[str, Any], payload: bytes) -> FrameReader | StreamReader:
         """The reader of this source, made again where it is not here any more."""
         number = request["source"]
-        if number not in self._readers:
+        if "stream" in request:
+            self._readers[number] = StreamReader(self._channel.take_fd(), payload, request["stream"])
+        elif number not in self._readers:
             size = request["size"]
             self._readers[number] = FrameReader(
                 request["path"],
@@ -185,7 +188,7 @@ class _Decoder:
         return self._opened >= RETIRE_AFTER or grown > limits().memory_bytes // 2
 
 
-def _rows(reader: FrameReader, request: dict[str, Any], payload: bytes) -> Generator[_Row]:
+def _rows(reader: FrameReader | StreamReader, request: dict[str, Any], payload: bytes) -> Generator[_Row]:
     """What a streaming request sends."""
     if request["op"] == "walk":
         from vpipe.media.walking import walked  # start-up: OpenCV, which nothing else here needs
@@ -200,6 +203,7 @@ def _rows(reader: FrameReader, request: dict[str, Any], payload: bytes) -> Gener
                 told = [one.index, time_s, _pts(one.pts), int(one.damaged), lasts_s, *ticks]
                 yield told, one.small.tobytes(), one.image
         return
+    assert isinstance(reader, FrameReader)
     last = None
     for tick, frame in _frames(reader, request, payload):
         told = [frame.index, from_fraction(frame.time_s), _pts(frame.pts), int(frame.damaged), tick]
