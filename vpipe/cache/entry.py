@@ -29,7 +29,7 @@ from vpipe.cache.records import DamagedFile, Grid, Record, decode
 from vpipe.cache.sealed import SealedFile
 from vpipe.cache.slots import Slot
 from vpipe.cache.writing import write_sealed
-from vpipe.errors import EnvironmentFault, InputError, Warning_
+from vpipe.errors import EnvironmentFault, Warning_
 from vpipe.flow.params import FlowParams
 from vpipe.flow.quantise import CLIPPED_LIMIT, Storage
 from vpipe.media.opening import display_name
@@ -163,16 +163,10 @@ class FlowEntry:
         """Have the flows `pairs` (None: all, sealed) in the cache, verified; compute those that are not.
 
         `progress(done, total)` is told of those that had to be computed. Waits where another process works on
-        the same entry. Raises InputError (no_motion where all are asked for and the video is shorter than a
-        step of the grid), EnvironmentFault (disk_full, cache_unwritable), ValueError for a pair out of range.
+        the same entry. Raises EnvironmentFault (disk_full, cache_unwritable), InputError as decoding does,
+        ValueError for a pair out of range.
         """
         wanted = self._checked(pairs)
-        if pairs is None and not wanted:
-            raise InputError(
-                "no_motion",
-                f"{display_name(self.video)}: {self.source['duration_s']} s is shorter than a step at "
-                f"{self.params.fps} fps: use --fps native",
-            )
         computed = 0
         while True:
             with self._faults():
