@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vpipe.errors import EnvironmentFault, Warning_, plain_text
+from vpipe.whole_file import whole
 
 Row = dict[str, Any]
 
@@ -176,13 +177,11 @@ def prepare_output_dir(folder: Path) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file beside and rename it, so that `path` is never half-written. Raises EnvironmentFault."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """Write a file that is never half-written under its name. Raises EnvironmentFault."""
     try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        with whole(path) as part:
+            part.write_text(text, encoding="utf-8")
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise unwritable(path, error) from None
 
 
