@@ -78,6 +78,7 @@ def test_a_step_that_lasts_is_given_up(tmp_path: Path, place: str) -> None:
     assert (kept["step"], kept["batches"]) == (HANGS_AT // 2, HANGS_AT - 1)
 
 
+@pytest.mark.slow
 def test_what_is_resumed_ends_as_if_nothing_had_been(tmp_path: Path) -> None:
     """Batch norms have then counted a batch of a step that was not."""
     running = start(tmp_path / "run", "native", hangs=True)
