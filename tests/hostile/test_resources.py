@@ -173,3 +173,16 @@ def test_a_decoder_that_dies_or_hangs_in_a_batch(
     assert isinstance(error, dict)
     assert error["code"] == code
     assert done.returncode == 1
+
+
+def test_standard_streams_that_are_closed(shell: Shell, small_clip: Path, tmp_path: Path) -> None:
+    """Their numbers go to no other file, which native libraries would print into."""
+    done = shell(f"$VPIPE check --jsonl '{small_clip}' >&-")
+    assert (done.returncode, code_of(done)) == (1, "unwritable_output")
+    done = shell(f"$VPIPE check --jsonl '{small_clip}' 2>&- <&-")
+    assert [row["status"] for row in rows(done)] == ["ok"]
+    done = shell("$VPIPE detect - <&-")
+    assert (done.returncode, code_of(done)) == (1, "os_error")
+    done = shell("$VPIPE check --from-file - <&-")
+    assert done.returncode in (1, 2)
+    assert "Traceback" not in done.stderr

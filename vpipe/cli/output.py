@@ -48,6 +48,21 @@ def write_stdout(text: str) -> None:
         ) from None
 
 
+def fill_standard_streams() -> None:
+    """Open something in place of standard streams that are closed (`>&-`).
+
+    The next files that are opened would get their numbers, and what native libraries print would be written
+    over them. To read or write fails as before; only what is said on a closed stderr is lost quietly.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            wrong_way = os.O_WRONLY if mode == "r" else os.O_RDONLY
+            os.open(os.devnull, os.O_WRONLY if number == 2 else wrong_way)
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
 def silence_stdout() -> None:
     """Point stdout at nothing, so that the interpreter's last flush cannot fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
