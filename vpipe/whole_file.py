@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,9 +22,12 @@ def whole(path: Path, *, beside: Path | None = None, lasting: bool = False) -> I
     """Gives a name to write a file or folder under, which gets the name `path` when the block ends.
 
     Where it ends by an exception, nothing of it is left. beside: the name to write under, on the same file
-    system. lasting: a file, and its name, outlive a loss of power. A folder takes the place of none. Raises
-    OSError.
+    system. lasting: a file, and its name, outlive a loss of power. A folder takes the place of none. What is
+    no file, as /dev/stdout or a fifo, is written to and never replaced. Raises OSError.
     """
+    if _is_no_file(path):
+        yield path
+        return
     if beside is None:
         beside = path.with_name(f".{path.name[:_NAME_CHARACTERS]}.{os.getpid()}-{next(_numbers)}.part")
     try:
@@ -37,6 +41,15 @@ def whole(path: Path, *, beside: Path | None = None, lasting: bool = False) -> I
         raise
     if lasting:
         fsync_dir(path.parent)
+
+
+def _is_no_file(path: Path) -> bool:
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    plain = stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+    return not plain or os.path.realpath(path.parent) == "/dev" or "/proc/" in os.path.realpath(path.parent)
 
 
 def _remove(path: Path) -> None:
