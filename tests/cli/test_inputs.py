@@ -143,10 +143,10 @@ def test_a_list_names_files_and_no_patterns(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"")
     listed = tmp_path / "list"
     listed.write_bytes(b"*.mp4\nnul\0byte.mp4\n" + b"[" * 100_000 + b"\n")
-    assert [item.display.split("/")[-1][:8] for item in find_items([], str(listed))] == [
-        "*.mp4",
-        "nul\\x00b",
-        "[" * 8,
+    assert [len(item.display) for item in find_items([], str(listed))] == [
+        5,
+        len("nul\\x00byte.mp4"),
+        100_000,
     ]
     listed.write_text('{"input":' * 100_000)
     with pytest.raises(UsageError, match="no JSON row"):

@@ -32,7 +32,7 @@ from vpipe.cache.writing import write_sealed
 from vpipe.errors import EnvironmentFault, Warning_
 from vpipe.flow.params import FlowParams
 from vpipe.flow.quantise import CLIPPED_LIMIT, Storage
-from vpipe.media.opening import display_name
+from vpipe.media.first_look import display_name
 from vpipe.media.source import FrameSource
 from vpipe.whole_file import whole
 

@@ -11,7 +11,7 @@ from vpipe.cache.records import Grid
 from vpipe.errors import InputError, Warning_
 from vpipe.flow.inputs import MIN_SIDE_PX
 from vpipe.flow.params import FlowParams
-from vpipe.media.opening import display_name
+from vpipe.media.first_look import display_name
 from vpipe.media.source import FrameSource
 from vpipe.timeline import seconds
 

@@ -18,9 +18,9 @@ from vpipe.errors import LOSSES, InputError, Warning_
 from vpipe.limits import limits
 from vpipe.media.decoders import Decoder
 from vpipe.media.frame import Frame, WalkedFrame
-from vpipe.media.probe import VideoInfo
+from vpipe.media.info import VideoInfo
 from vpipe.media.ring import Ring
-from vpipe.media.wire import NO_PTS, fraction, text, to_info, to_warnings, whole
+from vpipe.media.wire import NO_PTS, NO_SLOT, ROWS, fraction, text, to_info, to_warnings, whole
 from vpipe.workers import WorkerFault
 
 T = TypeVar("T")
@@ -28,9 +28,6 @@ Image = NDArray[np.uint8]
 Header = dict[str, Any]
 # What one thing makes of the row of a frame, its small picture and, where it has one, its picture.
 Read = Callable[[list[Any], bytes, "Image | None"], T]
-
-ROWS = 16  # in one message, at most
-NO_SLOT = -1  # of a frame without a picture
 
 
 class Told:

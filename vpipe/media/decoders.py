@@ -13,7 +13,7 @@ from typing import Any
 
 from vpipe.errors import EnvironmentFault, InputError
 from vpipe.limits import limits
-from vpipe.media.opening import display_name
+from vpipe.media.first_look import display_name
 from vpipe.media.ring import Ring, slots_for
 from vpipe.workers import Worker, WorkerDied, WorkerLied, WorkerStalled, forget_early
 

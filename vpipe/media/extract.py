@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vpipe.errors import EnvironmentFault, InputError, Warning_
+from vpipe.media.first_look import display_name, read_head
 from vpipe.media.frame import Frame
-from vpipe.media.opening import display_name, read_head
 from vpipe.media.sinks import FolderSink, Hdf5Sink, Kind, Sink, encode_image, read_manifest
 from vpipe.media.source import FrameSource
 from vpipe.timeline import seconds

@@ -18,12 +18,12 @@ from typing import Any, TypeVar
 from vpipe.errors import InputError
 from vpipe.limits import limits
 from vpipe.media.arriving import Read, Told, arriving, ticked, walked
-from vpipe.media.convert import Color
 from vpipe.media.decoders import UsedDecoderCrashed, decoder, shared_ring
+from vpipe.media.first_look import display_name, refuse_count
 from vpipe.media.frame import Frame, WalkedFrame
-from vpipe.media.opening import display_name, refuse_count
-from vpipe.media.probe import VideoInfo
+from vpipe.media.info import VideoInfo
 from vpipe.media.timeline import Timeline, check_indices
+from vpipe.media.upright import Color
 from vpipe.media.wire import from_fraction, to_timeline
 
 T = TypeVar("T")

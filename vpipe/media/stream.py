@@ -20,8 +20,8 @@ from vpipe.errors import InputError
 from vpipe.limits import limits
 from vpipe.media.arriving import Told, arriving, walked
 from vpipe.media.decoders import explained, hire, shared_ring
+from vpipe.media.first_look import PLAYLISTS, declared_size, is_bmff, refuse_size
 from vpipe.media.frame import WalkedFrame
-from vpipe.media.opening import PLAYLISTS, declared_size, is_bmff, refuse_size
 from vpipe.media.pipe import NAME, Pipe, index_is_late
 from vpipe.media.wire import from_fraction
 

@@ -13,16 +13,10 @@ import av
 from vpipe.errors import InputError, Warning_
 from vpipe.media.convert import Converter, orientation_of
 from vpipe.media.decode import DecodeCounts, decode_frames
-from vpipe.media.opening import (
-    NOT_PICTURES,
-    decoder_options,
-    pick_stream,
-    refuse_contents,
-    refuse_count,
-    refuse_size,
-)
+from vpipe.media.first_look import refuse_count, refuse_size
+from vpipe.media.info import VideoInfo
+from vpipe.media.opening import NOT_PICTURES, decoder_options, pick_stream, refuse_contents
 from vpipe.media.pipe import NAME, Pipe
-from vpipe.media.probe import VideoInfo
 from vpipe.media.reading import LARGE_FRAME_PX, RawFrame
 
 OPTIONS = {"protocol_whitelist": ""}  # nothing in a stream opens anything else

@@ -20,7 +20,7 @@ from collections import OrderedDict
 from collections.abc import Generator
 from contextlib import closing
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,14 +28,15 @@ from numpy.typing import NDArray
 from vpipe.errors import InputError
 from vpipe.limits import Limits, limits, set_limits
 from vpipe.media import pulse
-from vpipe.media.arriving import NO_SLOT, ROWS
+from vpipe.media.first_look import display_name, refuse_count
 from vpipe.media.frame import Frame
-from vpipe.media.opening import display_name, refuse_count
 from vpipe.media.reading import FrameReader
 from vpipe.media.ring import Ring
-from vpipe.media.stream_reader import StreamReader
-from vpipe.media.wire import NO_PTS, from_fraction, from_info, from_timeline, from_warnings
+from vpipe.media.wire import NO_PTS, NO_SLOT, ROWS, from_fraction, from_info, from_timeline, from_warnings
 from vpipe.workers import Channel, address_space_bytes, restrict
+
+if TYPE_CHECKING:
+    from vpipe.media.stream_reader import StreamReader
 
 READERS_KEPT = 4  # whose timelines need not be made again
 TICK_S = 0.25
@@ -134,6 +135,8 @@ class _Decoder:
         """The reader of this source, made again where it is not here any more."""
         number = request["source"]
         if "stream" in request:
+            from vpipe.media.stream_reader import StreamReader  # start-up: only streams need it
+
             self._readers[number] = StreamReader(self._channel.take_fd(), payload, request["stream"])
         elif number not in self._readers:
             size = request["size"]

@@ -24,7 +24,7 @@ from vpipe.errors import EnvironmentFault
 from vpipe.flow.methods import FlowFrame, flow_between
 from vpipe.flow.params import FlowParams
 from vpipe.flow.quantise import Storage
-from vpipe.media.convert import scaled_size
+from vpipe.media.upright import scaled_size
 from vpipe.recognition.preprocess import resize_flow
 from vpipe.synth.textures import TexturePool
 from vpipe.synth.vocabulary import FLIPPED, LABELS
