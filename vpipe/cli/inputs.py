@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vpipe.cli.output import display_name
+from vpipe.documents import LARGE_BYTES, read_document
 from vpipe.errors import InputError, UsageError, VpipeError
 
 VIDEO_EXTENSIONS = frozenset(
@@ -118,7 +119,7 @@ def _item(name: str, fault: VpipeError | None = None) -> Item:
 def read_list(source: str, null: bool) -> list[str]:
     """Names from a list file or stdin (`-`): one a line (or NUL-ended), or the rows of a failures file."""
     try:
-        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        data = read_document(sys.stdin.buffer if source == "-" else Path(source), LARGE_BYTES)
     except OSError as error:
         raise UsageError(
             "bad_list", f"--from-file {display_name(source)}: cannot be read: {error.strerror or error}"
