@@ -102,6 +102,17 @@ def test_a_full_disk(shell: Shell, small_clip: Path) -> None:
     assert done.stdout.strip() == "0", "something half-written is left"
 
 
+def test_a_full_disk_for_a_stream_that_is_kept(
+    shell: Shell, make_clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    if shell("unshare -m mount -t tmpfs -o size=16k none /mnt").returncode:
+        pytest.skip("may not mount a small file system")
+    clip = make_clip(tmp_path / "a.mp4", frames=60, size=(320, 240))
+    script = "mount -t tmpfs -o size=16k none /mnt; cat $CLIP | TMPDIR=/mnt $VPIPE detect -"
+    done = shell('unshare -m sh -c "$SCRIPT"', SCRIPT=script, CLIP=str(clip))
+    assert (done.returncode, code_of(done)) == (1, "disk_full")
+
+
 LIMITS = ("--max-frames 5", "--max-pixels 100", "--max-streams 1", "--max-metadata 1", "--max-memory 20MB")
 
 

@@ -11,12 +11,13 @@ written with `-movflags +faststart`, MPEG-TS, Matroska and WebM are decoded as t
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from dataclasses import asdict
 from fractions import Fraction
-from typing import Any
+from typing import IO, Any
 
-from vpipe.errors import InputError
+from vpipe.errors import EnvironmentFault, InputError
 from vpipe.limits import limits
 from vpipe.media.arriving import Told, arriving, walked
 from vpipe.media.decoders import explained, hire, shared_ring
@@ -32,7 +33,7 @@ class StreamSource(Told):
     size: (width, height) of what `walk` gives, px. threads: of the decoder. stall_s: after so many
     seconds without data the stream is taken to be over. `warnings` grows as decoding reports. Raises
     InputError: empty_stream, not_a_video, incomplete, no_video_stream, too_large, no_frames, decoder_crashed,
-    timeout; OSError where there is no room for a stream that must be kept.
+    timeout; EnvironmentFault disk_full, os_error where there is no room for a stream that must be kept.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class StreamSource(Told):
         if head.lstrip().startswith(PLAYLISTS) or b"<MPD" in head[:1024]:
             raise InputError("not_a_video", f"{NAME}: is a playlist: pipe the video itself")
         refuse_size(NAME, *declared_size(head))
-        kept = pipe.kept() if is_bmff(head) and index_is_late(head) else None
+        kept = _kept(pipe) if is_bmff(head) and index_is_late(head) else None
         self._request: dict[str, Any] = {
             "source": -1,  # the decoder has no other
             "path": NAME,
@@ -92,3 +93,15 @@ class StreamSource(Told):
     def stop(self) -> None:
         """Read no more: from another thread, while `walk` waits for data."""
         self._worker.process.kill()
+
+
+def _kept(pipe: Pipe) -> IO[bytes]:
+    """The whole stream. Raises EnvironmentFault."""
+    try:
+        return pipe.kept()
+    except OSError as error:
+        raise EnvironmentFault(
+            "disk_full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "os_error",
+            f"{NAME}: its index is at its end, and it cannot be kept until then: {error.strerror or error}; "
+            "name a folder with room in TMPDIR, or send it with the index in front (-movflags +faststart)",
+        ) from error
