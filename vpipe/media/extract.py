@@ -226,7 +226,9 @@ def _is_empty(target: Path) -> bool:
 
 
 def _put_in_place(temporary: Path, target: Path) -> None:
-    """Give the finished work its name; what was there goes only now."""
+    """Give the finished work its name; what was there goes only now, of a link the link."""
+    if target.is_symlink() and target.is_dir():
+        target.unlink()
     if target.is_dir():
         old = target.with_name(f".{target.name}.{os.getpid()}.old.part")
         target.rename(old)
