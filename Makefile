@@ -11,7 +11,7 @@
 # make bench-motion  flow against flow-free networks, trained and measured (ten minutes of one core)
 # make bench-vocabulary  the packaged models on 2,002 synthetic and 2,002 real-textured clips (an hour of two cores;
 #                        goes on where it was stopped; real textures from ../shared/clips)
-# make bench-isolation  what decoding in a process of its own costs `vpipe flow` (a minute)
+# make bench-isolation  what decoding in a process of its own costs `vpipe flow` (three minutes)
 # make bench-detection  mAP, cuts and speed of `vpipe detect` on 70 generated videos (half an hour of two cores)
 # make bench-cache  size and speed of the flow cache against JPEG pairs (needs ../shared/clips)
 #
@@ -73,7 +73,7 @@ bench-own-labels: $(INSTALLED)
 	$(BIN)/python -m benchmarks.own_labels --json benchmarks/results/own-labels.json
 
 bench-isolation: $(INSTALLED)
-	$(BIN)/python -m benchmarks.isolation
+	$(BIN)/python -m benchmarks.isolation --json benchmarks/results/isolation.json
 
 bench-detection: $(INSTALLED)
 	$(BIN)/python -m benchmarks.detection --json benchmarks/results/detection.json

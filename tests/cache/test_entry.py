@@ -264,11 +264,19 @@ def test_one_frame_has_no_motion(cache: FlowCache, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         cache.entry(single, DIS).ensure()
     assert caught.value.code == "single_image"
-    short = write_moving(tmp_path / "short.mp4", [1])
-    entry = cache.entry(short, FlowParams.preset("fast", fps=Fraction(8)))
-    assert entry.pairs == 0
-    with pytest.raises(InputError, match="--fps native"):
-        entry.ensure()
+
+
+@pytest.mark.parametrize(("shifts", "step"), [([2], 1), ([1, 1], 1), ([1] * 4, 50)])
+def test_a_video_shorter_than_a_step_has_one_flow(
+    cache: FlowCache, tmp_path: Path, shifts: list[float], step: int
+) -> None:
+    short = write_moving(tmp_path / "short.mp4", shifts, fps=Fraction(25 if step == 1 else 10))
+    entry = cache.entry(
+        short, FlowParams.preset("accurate", method="dis", short_side_px=None, fps=Fraction(8), step=step)
+    )
+    assert entry.ensure().pairs == 1
+    assert middle(entry.read([0]))[0, 0] == pytest.approx(sum(shifts), abs=0.3)
+    assert [warning.code for warning in entry.warnings] == ["short_for_flow"]
 
 
 def test_missing_file(cache: FlowCache, tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from fractions import Fraction
@@ -20,7 +22,8 @@ from tests.measured import measured, used
 from vpipe.detection.detector import DetectorSettings, detect, in_order
 from vpipe.detection.live import LiveDetection
 from vpipe.errors import InputError, UsageError
-from vpipe.media import VideoWriter
+from vpipe.limits import Limits, set_limits
+from vpipe.media import VideoWriter, decoders
 from vpipe.media.shots import Shot, shots
 from vpipe.recognition.recognizer import Recognizer
 from vpipe.recognition.snippets import detection_grid, scan
@@ -142,6 +145,46 @@ def test_a_caller_that_leaves_early_is_not_held_up(tmp_path: Path, recognizer: R
         begin = time.monotonic()
         events.close()  # type: ignore[attr-defined]
         assert time.monotonic() - begin < 10
+
+
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGSEGV, "decoder_crashed"), (signal.SIGSTOP, "timeout")])
+def test_a_decoder_that_dies_or_hangs_is_an_answer(
+    tmp_path: Path, recognizer: Recognizer, how: signal.Signals, code: str
+) -> None:
+    stream = live(film(tmp_path / "film.ts", pieces=8), recognizer)
+    events = stream.events()
+    (worker,) = decoders._working
+    set_limits(Limits(stall_s=1))
+    try:
+        os.kill(worker.process.pid, how)
+        with pytest.raises(InputError, match="stdin") as caught:
+            list(events)
+    finally:
+        set_limits(Limits())
+    assert caught.value.code == code
+    assert worker.process.poll() is not None
+
+
+def test_to_wait_for_data_is_no_hang_of_the_decoder(tmp_path: Path, recognizer: Recognizer) -> None:
+    data = film(tmp_path / "film.ts").read_bytes()
+    reading, writing = os.pipe()
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=writing) as sender:
+        os.close(writing)
+        assert sender.stdin is not None
+        sender.stdin.write(data[: len(data) // 2])
+        sender.stdin.flush()
+        set_limits(Limits(stall_s=1))
+        try:
+            stream = LiveDetection(reading, recognizer, SETTINGS, stall_s=60)
+            late = threading.Timer(
+                2.5, lambda: (sender.stdin.write(data[len(data) // 2 :]), sender.stdin.close())
+            )
+            late.start()
+            assert list(stream.events())
+        finally:
+            set_limits(Limits())
+    assert stream.warnings == []
+    assert stream.frames > 100
 
 
 def test_an_index_at_the_end_is_waited_for(tmp_path: Path, recognizer: Recognizer) -> None:

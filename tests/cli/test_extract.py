@@ -236,3 +236,18 @@ def test_a_range_without_frames_is_an_error(vpipe: Vpipe, clip: Path, tmp_path: 
     assert "nothing_taken" in done.stderr
     assert os.listdir(tmp_path / "out") == []
     assert vpipe("extract", clip, "-o", "out", "--as", kind).returncode == 0
+
+
+def test_a_link_to_frames_elsewhere_gives_way_and_they_stay(
+    vpipe: Vpipe, small_clip: Path, tmp_path: Path
+) -> None:
+    assert vpipe("extract", small_clip, "-o", "out").returncode == 0
+    frames = tmp_path / "out" / small_clip.stem
+    frames.rename(tmp_path / "elsewhere")
+    frames.symlink_to(tmp_path / "elsewhere")
+    kept = sorted(path.name for path in (tmp_path / "elsewhere").iterdir())
+    done = vpipe("extract", small_clip, "-o", "out", "--every", "2", "--overwrite")
+    assert done.returncode == 0, done.stderr
+    assert not frames.is_symlink()
+    assert os.listdir(tmp_path / "out") == [small_clip.stem]
+    assert sorted(path.name for path in (tmp_path / "elsewhere").iterdir()) == kept

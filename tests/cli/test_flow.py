@@ -17,8 +17,7 @@ import numpy as np
 import pytest
 
 from vpipe.flow.params import PACKAGED, FlowParams
-from vpipe.media import probe
-from vpipe.media.source import FrameSource
+from vpipe.media.source import FrameSource, probe
 
 from .inprocess import InProcess
 from .small_models import write_model

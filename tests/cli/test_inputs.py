@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.conftest import Vpipe
 from vpipe.cli.inputs import Item, display_name, failure_row_key, find_items, read_list, video_ids
+from vpipe.cli.output import write_whole
 from vpipe.errors import UsageError
 
 
@@ -133,3 +137,38 @@ def test_ids_do_not_depend_on_the_order_of_inputs_unless_only_invalid_bytes_diff
     backward = dict(zip(reversed(paths), ids(*reversed(paths)), strict=True))
     if not any("~" in name for name in forward.values()):
         assert forward == backward
+
+
+def test_a_list_names_files_and_no_patterns(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"")
+    listed = tmp_path / "list"
+    listed.write_bytes(b"*.mp4\nnul\0byte.mp4\n" + b"[" * 100_000 + b"\n")
+    assert [len(item.display) for item in find_items([], str(listed))] == [
+        5,
+        len("nul\\x00byte.mp4"),
+        100_000,
+    ]
+    listed.write_text('{"input":' * 100_000)
+    with pytest.raises(UsageError, match="no JSON row"):
+        find_items([], str(listed))
+
+
+def test_outputs_do_not_replace_inputs(vpipe: Vpipe, make_clip: Callable[..., Path], tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "a.mp4")
+    before = clip.read_bytes()
+    for arguments in (["check", "a.mp4", "--failures", "./a.mp4"], ["detect", "a.mp4", "--anet", "a.mp4"]):
+        done = vpipe(*arguments, cwd=tmp_path)
+        assert done.returncode == 2
+        assert "output_is_input" in done.stderr
+    assert clip.read_bytes() == before
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    write_whole(fifo, "rows\n")
+    assert os.read(reader, 100) == b"rows\n"
+    os.close(reader)
+    assert stat.S_ISFIFO(fifo.stat().st_mode)
+    assert os.listdir(tmp_path) == ["fifo"]

@@ -81,6 +81,7 @@ GOLDEN: dict[str, Answer] = {
     "still.png": Answer(None, "single_image", frozenset({"single_image"})),
     "jpg_renamed.mp4": Answer(None, "single_image", frozenset({"single_image"})),
     "one_frame.mp4": Answer(None, "single_image", frozenset({"single_image"})),
+    "two_frames.mp4": OK,
     "size_change.ts": warned("size_changed", "timestamps_repaired"),
     "rotated.mp4": OK,
     "two_streams.mkv": warned("several_video_streams"),
@@ -99,7 +100,7 @@ GOLDEN: dict[str, Answer] = {
     "wraps.ts": OK,
 }
 # What is of no concern to a result is said, but not asked for here.
-NOTES = frozenset({"non_square_pixels", "vfr", "timestamp_gap", "short_video"})
+NOTES = frozenset({"non_square_pixels", "vfr", "timestamp_gap", "short_video", "short_for_flow"})
 
 
 def build(folder: Path) -> None:
@@ -270,6 +271,7 @@ def _pictures(folder: Path) -> None:
         cv2.imwrite(str(folder / name), picture(5))
     shutil.copy(folder / "still.jpg", folder / "jpg_renamed.mp4")
     write(folder / "one_frame.mp4", replace(H264, frames=1))
+    write(folder / "two_frames.mp4", replace(H264, frames=2))
     parts = []
     for size in ((160, 96), (320, 160)):
         with av.open(str(folder / "part.ts"), "w") as container:

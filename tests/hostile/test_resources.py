@@ -15,6 +15,11 @@ import cv2
 import numpy as np
 import pytest
 
+from vpipe.documents import read_document
+from vpipe.errors import UsageError
+from vpipe.models.importer.labels import read_labels
+from vpipe.training.recipe import load_recipe
+
 Shell = Callable[..., "subprocess.CompletedProcess[str]"]
 FLOW = "flow --method dis --fps native --jsonl"
 
@@ -97,6 +102,17 @@ def test_a_full_disk(shell: Shell, small_clip: Path) -> None:
     assert done.stdout.strip() == "0", "something half-written is left"
 
 
+def test_a_full_disk_for_a_stream_that_is_kept(
+    shell: Shell, make_clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    if shell("unshare -m mount -t tmpfs -o size=16k none /mnt").returncode:
+        pytest.skip("may not mount a small file system")
+    clip = make_clip(tmp_path / "a.mp4", frames=60, size=(320, 240))
+    script = "mount -t tmpfs -o size=16k none /mnt; cat $CLIP | TMPDIR=/mnt $VPIPE detect -"
+    done = shell('unshare -m sh -c "$SCRIPT"', SCRIPT=script, CLIP=str(clip))
+    assert (done.returncode, code_of(done)) == (1, "disk_full")
+
+
 LIMITS = ("--max-frames 5", "--max-pixels 100", "--max-streams 1", "--max-metadata 1", "--max-memory 20MB")
 
 
@@ -173,3 +189,57 @@ def test_a_decoder_that_dies_or_hangs_in_a_batch(
     assert isinstance(error, dict)
     assert error["code"] == code
     assert done.returncode == 1
+
+
+def test_standard_streams_that_are_closed(shell: Shell, small_clip: Path, tmp_path: Path) -> None:
+    """Their numbers go to no other file, which native libraries would print into."""
+    done = shell(f"$VPIPE check --jsonl '{small_clip}' >&-")
+    assert (done.returncode, code_of(done)) == (1, "unwritable_output")
+    done = shell(f"$VPIPE check --jsonl '{small_clip}' 2>&- <&-")
+    assert [row["status"] for row in rows(done)] == ["ok"]
+    done = shell("$VPIPE detect - <&-")
+    assert (done.returncode, code_of(done)) == (1, "os_error")
+    done = shell("$VPIPE check --from-file - <&-")
+    assert done.returncode in (1, 2)
+    assert "Traceback" not in done.stderr
+
+
+def test_documents_without_end_and_fifos(shell: Shell, tmp_path: Path) -> None:
+    """What is read whole has a largest size; a fifo is as good as a file (`<(zcat truth.json.gz)`)."""
+    (tmp_path / "truth.json").write_text(
+        '{"database": {"a": {"annotations": [{"segment": [0, 1], "label": "x"}]}}}'
+    )
+    (tmp_path / "guesses.json").write_text(
+        '{"results": {"a": [{"segment": [0, 1], "label": "x", "score": 1}]}}'
+    )
+    done = shell("$VPIPE eval detection --ground-truth <(cat truth.json) --predictions <(cat guesses.json)")
+    assert done.returncode == 0, done.stderr
+    assert "average 100.00" in done.stdout
+    os.mkfifo(tmp_path / "fifo")
+    for script in (
+        "$VPIPE cache verify fifo",
+        "$VPIPE models import fifo -o a",
+        "$VPIPE classify a --model fifo",
+    ):
+        done = shell(f"timeout 50 {script}")
+        assert done.returncode in (1, 2), (script, done.stderr)
+        assert "Traceback" not in done.stderr
+
+
+def test_no_document_is_read_without_end(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="larger"):
+        read_document(Path("/dev/zero"))
+    (tmp_path / "labels").write_bytes(b"x" * 1000)
+    assert len(read_document(tmp_path / "labels", 1000)) == 1000
+    with pytest.raises(OSError, match="larger"):
+        read_document(tmp_path / "labels", 999)
+
+
+def test_a_label_file_of_many_lines_and_a_recipe_of_many_brackets(tmp_path: Path) -> None:
+    (tmp_path / "labels").write_text("".join(f"label {number}\n" for number in range(300_000)))
+    begin = time.process_time()
+    assert len(read_labels(tmp_path / "labels")) == 300_000
+    assert time.process_time() - begin < 20  # not each against all others
+    (tmp_path / "deep.toml").write_text("a = " + "[" * 100_000)
+    with pytest.raises(UsageError, match="not a usable recipe"):
+        load_recipe(str(tmp_path / "deep.toml"))

@@ -97,7 +97,7 @@ def soak(
     names = [str(path) for path in videos(folder / "in", make_clip, count)]
     model = write_model(folder / "model.safetensors", "rgb")
     bad = {name for number, name in enumerate(names) if number % BAD_EVERY == BAD_EVERY // 2}
-    more = {"flow": ["--method", "dis", "--fps", "native"], "classify": ["--model", str(model)]}
+    more = {"flow": ["--method", "dis", "--fps", "native"], "classify": ["--model", str(model), "-j", "1"]}
     for command in commands:
         begin = time.monotonic()
         arguments: list[str | Path] = [executable, command, "--jsonl", *more[command], folder / "in"]

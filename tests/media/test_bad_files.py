@@ -16,9 +16,10 @@ import pytest
 from tests.media.numbered import Recipe, number_of, picture, write
 from vpipe.errors import InputError
 from vpipe.limits import Limits, set_limits
-from vpipe.media import FrameSource, probe, reading
-from vpipe.media.opening import read_head
+from vpipe.media import FrameSource, reading
+from vpipe.media.first_look import read_head
 from vpipe.media.reading import FrameReader
+from vpipe.media.source import probe
 
 SMALL = Recipe(".mp4", "libx264", {"g": "10", "bf": "0"}, frames=40)
 

@@ -300,16 +300,18 @@ def test_what_cannot_be_is_not_believed(
 
 
 def test_frames_that_cannot_be_are_not_believed(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    good = {"slot": 0, "frame": [0, [0, 1], 0, 0, 0]}  # index, time, pts, damaged, tick
-    lies: list[dict[str, object]] = [{"slot": slot} for slot in (99, -1, "0", None)]
-    lies += [{"frame": frame} for frame in ([], [-1, [0, 1], 0, 0, 0], [0, [0, 0], 0, 0, 0], None, "abcde")]
-    lies += [{"frame": [0, [0, 1], 1.5, 0, 0]}, {"frame": [0, [0, 1], 0, 0, -1]}]
-    for lie in [{}, *lies]:
+    good = [0, [0, 1], 0, 0, 0, 0]  # index, time, pts, damaged, tick, slot
+    lies: list[object] = [[*good[:5], slot] for slot in (99, -1, -2, "0", None)]
+    lies += [[], [0], [-1, *good[1:]], [0, [0, 0], *good[2:]], None, "abcdef"]
+    lies += [[0, [0, 1], 1.5, 0, 0, 0], [0, [0, 1], 0, 0, -1, 0], good * 2]
+    answers: list[tuple[object, bytes]] = [([lie], b"") for lie in lies]
+    answers += [([], b""), (None, b""), ("rows", b""), ([good] * 1000, b""), ([good], b"more")]
+    for rows, payload in [([good], b""), *answers]:
         source = FrameSource(clip)
-        told = good | lie
         with monkeypatch.context() as patch:
-            patch.setattr(Worker, "receive", lambda *_, told=told, **__: (told, b""))
-            if not lie:
+            told = ({"rows": rows}, payload)
+            patch.setattr(Worker, "receive", lambda *_, told=told, **__: told)
+            if rows == [good] and not payload:
                 assert next(source.frames()).index == 0
                 continue
             with pytest.raises(InputError, match="nonsense"):

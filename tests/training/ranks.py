@@ -1,6 +1,7 @@
 """One rank of a run, for the tests: `torchrun --nproc-per-node 2 -m tests.training.ranks KIND FOLDER`.
 
-Writes FOLDER/log.jsonl through the loop. KIND is what the batch norms do: frozen, synced or plain.
+Writes FOLDER/log.jsonl through the loop. KIND is what the batch norms do: frozen, synced or plain; or slow,
+with time to kill a rank, and late, the same with a rank that is slow to start again.
 """
 
 from __future__ import annotations
@@ -55,9 +56,13 @@ def main() -> None:
     kind, folder = sys.argv[1], Path(sys.argv[2])
     torch.set_num_threads(1)
     job = Job.from_environment()
-    slow = kind == "slow"
+    slow = kind in ("slow", "late")
     recipe = recipe_for(kind, 8 // job.world, 200 if slow else STEPS)
     resume = job.restarts > 0 or "--resume" in sys.argv
+    if kind == "late" and job.restarts and job.first:
+        time.sleep(
+            3
+        )  # the other reads what the store has of the attempt before, unless that has its own name
     (folder / f"pid-{job.rank}").write_text(str(os.getpid()))
     with joined(job, "cpu"):
         train(

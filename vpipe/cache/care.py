@@ -11,7 +11,7 @@ from vpipe.cache import parts
 from vpipe.cache.catalogue import Cached, entries, video_of
 from vpipe.cache.claims import Claim, claimed
 from vpipe.cache.entry import FlowEntry
-from vpipe.cache.files import cache_faults, fsync_dir
+from vpipe.cache.files import cache_faults
 from vpipe.cache.keys import entry_key, known_videos
 from vpipe.cache.mending import mend_parts, mend_sealed, name_flows, open_sealed, tidy
 from vpipe.cache.packing import write_packed
@@ -19,6 +19,7 @@ from vpipe.cache.records import DamagedFile
 from vpipe.cache.slots import Slot
 from vpipe.errors import InputError, UsageError, VpipeError
 from vpipe.flow.params import FlowParams
+from vpipe.whole_file import fsync_dir
 
 
 def faults(slot: Slot) -> list[str]:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from vpipe import threads
 from vpipe.cache import parts
 from vpipe.cache.claims import Claim, ClaimLost, claimed
-from vpipe.cache.files import cache_faults, fsync_dir
+from vpipe.cache.files import cache_faults
 from vpipe.cache.keys import DECODE_RECIPE
 from vpipe.cache.mending import mend_parts, mend_sealed, open_sealed, tidy
 from vpipe.cache.pipeline import compute_records
@@ -29,11 +29,12 @@ from vpipe.cache.records import DamagedFile, Grid, Record, decode
 from vpipe.cache.sealed import SealedFile
 from vpipe.cache.slots import Slot
 from vpipe.cache.writing import write_sealed
-from vpipe.errors import EnvironmentFault, InputError, Warning_
+from vpipe.errors import EnvironmentFault, Warning_
 from vpipe.flow.params import FlowParams
 from vpipe.flow.quantise import CLIPPED_LIMIT, Storage
-from vpipe.media.opening import display_name
+from vpipe.media.first_look import display_name
 from vpipe.media.source import FrameSource
+from vpipe.whole_file import whole
 
 # A part is written when it is full, large, or this long after the last: what a kill can cost is bounded in
 # memory and in time.
@@ -111,12 +112,15 @@ class FlowEntry:
     @property
     def warnings(self) -> list[Warning_]:
         """What decoding, and the flows ensured so far, give reason to say."""
-        said = [
-            Warning_(w["code"], w["message"], {k: v for k, v in w.items() if k not in ("code", "message")})
+        known = {
+            w["code"]: Warning_(
+                w["code"], w["message"], {k: v for k, v in w.items() if k not in ("code", "message")}
+            )
             for w in self.source["warnings"]
-        ]
+        }
         if self._source is not None:  # decoding says more than the plan knew
-            said = self._source.warnings
+            known |= {warning.code: warning for warning in self._source.warnings}
+        said = list(known.values())
         invalid = sum(not valid for valid, _, _ in self._seen)
         if invalid:
             text = f"{invalid} of {len(self._seen)} flows touch a damaged frame: zero and marked invalid"
@@ -163,16 +167,10 @@ class FlowEntry:
         """Have the flows `pairs` (None: all, sealed) in the cache, verified; compute those that are not.
 
         `progress(done, total)` is told of those that had to be computed. Waits where another process works on
-        the same entry. Raises InputError (no_motion where all are asked for and the video is shorter than a
-        step of the grid), EnvironmentFault (disk_full, cache_unwritable), ValueError for a pair out of range.
+        the same entry. Raises EnvironmentFault (disk_full, cache_unwritable), InputError as decoding does,
+        ValueError for a pair out of range.
         """
         wanted = self._checked(pairs)
-        if pairs is None and not wanted:
-            raise InputError(
-                "no_motion",
-                f"{display_name(self.video)}: {self.source['duration_s']} s is shorter than a step at "
-                f"{self.params.fps} fps: use --fps native",
-            )
         computed = 0
         while True:
             with self._faults():
@@ -303,14 +301,11 @@ class FlowEntry:
         }
         try:
             records = (places[pair].load() for pair in range(self.pairs))
-            write_sealed(beside, records, self._grid(), self.storage, recipe, volatile)
-            claim.check()
-            os.rename(beside, self.slot.sealed)
+            with whole(self.slot.sealed, beside=beside, lasting=True):
+                write_sealed(beside, records, self._grid(), self.storage, recipe, volatile)
+                claim.check()
         except DamagedFile:
             return  # a part rotted since it was looked at: the next look finds it
-        finally:
-            beside.unlink(missing_ok=True)
-        fsync_dir(self.slot.sealed.parent)
         for path in parts.list_parts(self.slot.work):
             path.unlink()
 

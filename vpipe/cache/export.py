@@ -28,6 +28,7 @@ from vpipe.cache.sealed import FlowFile
 from vpipe.cache.structure import TABLES
 from vpipe.errors import EnvironmentFault, InputError
 from vpipe.flow.quantise import DEFAULT_BOUND_PX
+from vpipe.whole_file import whole
 
 KINDS = ("flo", "npz", "jpg", "png", "h5-gzip")
 JPEG_QUALITY = 95  # OpenCV's default, and so denseflow's
@@ -59,22 +60,18 @@ def export(
     if target.exists() and not _may_replace(target, overwrite):
         way = "choose another folder" if overwrite else "--overwrite replaces what vpipe wrote"
         raise InputError("output_exists", f"{target}: exists: {way}")
-    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _remove(beside)
-        _write(file, kind, beside, bound_px, native_scale)
-        if target.is_dir():
-            shutil.rmtree(target)
-        os.replace(beside, target)
+        with whole(target) as beside:
+            _write(file, kind, beside, bound_px, native_scale)
+            if target.is_dir():
+                shutil.rmtree(target)
     except OSError as error:
         size = megabytes(file.grid.pairs * 8 * file.grid.size[0] * file.grid.size[1])
         reason = error.strerror or str(error)
         raise EnvironmentFault(
             "unwritable_output", f"{target}: cannot be written: {reason}; as float32 it takes {size}"
         ) from error
-    finally:
-        _remove(beside)
 
 
 def _write(file: FlowFile, kind: str, target: Path, bound_px: float | None, native_scale: bool) -> None:
@@ -198,10 +195,3 @@ def _may_replace(target: Path, overwrite: bool) -> bool:
         names = os.listdir(target)
         return not names or (overwrite and all(_OURS.fullmatch(name) for name in names))
     return overwrite
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

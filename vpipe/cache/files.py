@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from vpipe.errors import EnvironmentFault
+from vpipe.whole_file import whole
 
 # What looking for a file below the cache raises where it is not there; the latter where a file is in the way,
 # which whoever writes finds out.
@@ -16,33 +16,11 @@ ABSENT = (FileNotFoundError, NotADirectoryError)
 WAY_OUT = "choose another folder with --cache-dir DIR or VPIPE_CACHE_DIR"
 
 
-def fsync_dir(folder: Path) -> None:
-    """Make renames and removals in `folder` last, where the file system can."""
-    try:
-        fd = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
-    except OSError:
-        return
-    try:
-        os.fsync(fd)
-    except OSError:
-        pass
-    finally:
-        os.close(fd)
-
-
 def write_atomic(path: Path, pieces: Iterable[bytes], *, beside: Path) -> None:
-    """Write `path` so that it is whole or absent: into `beside` (same file system), fsync, rename, fsync."""
-    try:
-        with open(beside, "wb") as out:
-            for piece in pieces:
-                out.write(piece)
-            out.flush()
-            os.fsync(out.fileno())
-        os.rename(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    fsync_dir(path.parent)
+    """Write `path` so that it is whole or absent and lasts, by way of `beside` (same file system)."""
+    with whole(path, beside=beside, lasting=True) as place, open(place, "wb") as out:
+        for piece in pieces:
+            out.write(piece)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from vpipe.cache.claims import claimed
 from vpipe.cache.export import FLO_TAG
-from vpipe.cache.files import cache_faults, fsync_dir
+from vpipe.cache.files import cache_faults
 from vpipe.cache.keys import DECODE_RECIPE, canonical_json, source_digest
 from vpipe.cache.mending import open_sealed, tidy
 from vpipe.cache.plan import open_source, plan_grid
@@ -33,6 +33,7 @@ from vpipe.errors import InputError
 from vpipe.flow.params import FlowParams
 from vpipe.flow.quantise import Storage
 from vpipe.limits import MAX_PIXELS
+from vpipe.whole_file import whole
 
 _JPEG = re.compile(r"flow_([xy])_(\d+)\.jpg")
 _FLO = re.compile(r".*?(\d+)\.flo")
@@ -88,13 +89,9 @@ def import_flow(
             "host": socket.gethostname(),
             "file": video.name.encode("utf-8", "backslashreplace").decode(),
         }
-        try:
+        with whole(slot.sealed, beside=beside, lasting=True):
             write_sealed(beside, records(), grid, storage, recipe, volatile)
             claim.check()
-            beside.rename(slot.sealed)
-        finally:
-            beside.unlink(missing_ok=True)
-        fsync_dir(slot.sealed.parent)
     return slot.sealed
 
 

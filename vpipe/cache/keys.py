@@ -13,7 +13,7 @@ from typing import Any
 from vpipe.cache.files import ABSENT
 from vpipe.errors import InputError
 from vpipe.flow.params import FlowParams
-from vpipe.media.opening import display_name, read_head
+from vpipe.media.first_look import display_name, read_head
 
 # How frames reach the flow methods; `version` is raised when the same video would give other pictures.
 DECODE_RECIPE = {"color": "gray", "stream": "default", "rotation": "applied", "version": 1}

@@ -19,14 +19,13 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from vpipe.cache.records import DamagedFile
+from vpipe.cache.records import GROUP, DamagedFile
 from vpipe.cache.writing import new_file, write_index
 from vpipe.flow.quantise import Storage
 
 if TYPE_CHECKING:
     from vpipe.cache.sealed import SealedFile
 
-GROUP = 16
 # slices: FFmpeg takes four at these sizes anyway; slicecrc: our checksums are stronger.
 _OPTIONS = {"level": "3", "context": "1", "coder": "range_def", "slices": "4", "slicecrc": "0"}
 _HIGH_OFFSET = 32768

@@ -8,10 +8,10 @@ from math import lcm
 from typing import Any
 
 from vpipe.cache.records import Grid
-from vpipe.errors import InputError
+from vpipe.errors import InputError, Warning_
 from vpipe.flow.inputs import MIN_SIDE_PX
 from vpipe.flow.params import FlowParams
-from vpipe.media.opening import display_name
+from vpipe.media.first_look import display_name
 from vpipe.media.source import FrameSource
 from vpipe.timeline import seconds
 
@@ -24,7 +24,8 @@ def open_source(path: str | os.PathLike[str], params: FlowParams, *, threads: in
 def plan_grid(source: FrameSource, params: FlowParams, digest: str) -> Grid:
     """The grid of an open source, whose file has SHA-256 `digest`.
 
-    It has one frame where the video is shorter than a step of the grid.
+    Where the video is shorter than a step of the grid, its first and its last frame are the grid: there is
+    motion between them, and the warning `short_for_flow` says so.
 
     Raises InputError: single_image (a still picture, or one frame), too_small, those of decoding.
     """
@@ -38,6 +39,10 @@ def plan_grid(source: FrameSource, params: FlowParams, digest: str) -> Grid:
             "too_small", f"{name}: {width}x{height} is too small for flow, which needs {MIN_SIDE_PX} px"
         )
     index = source.grid(params.fps)[:: params.step]
+    warnings = source.warnings
+    if len(index) < 2:
+        index = [index[0], len(timeline) - 1]
+        warnings = [*warnings, _short(source, timeline.times[-1])]
     times, stamps = [timeline.times[i] for i in index], [timeline.pts[i] for i in index]
     pts, time_base = _stamps(times, stamps, info.time_base)
     facts: dict[str, Any] = {
@@ -51,9 +56,14 @@ def plan_grid(source: FrameSource, params: FlowParams, digest: str) -> Grid:
         "rotation": info.rotation,
         "frames": len(timeline),
         "duration_s": seconds(timeline.duration_s),
-        "warnings": [warning.to_json() for warning in source.warnings],
+        "warnings": [warning.to_json() for warning in warnings],
     }
     return Grid(tuple(index), pts, time_base, (width, height), facts)
+
+
+def _short(source: FrameSource, span_s: Fraction) -> Warning_:
+    text = f"shorter than a step of the flow's grid: the flow is that of its whole {seconds(span_s)} s"
+    return Warning_("short_for_flow", text, {"duration_s": seconds(source.timeline().duration_s)})
 
 
 def _stamps(

@@ -17,6 +17,7 @@ from vpipe.flow.quantise import Storage
 
 # The lowest that keeps a file under 2.1 times the JPEG pairs and a 14th of float32 (`make bench-cache`).
 ZSTD_LEVEL = 3
+GROUP = 16  # flows of a packed file that follow from each other
 
 _mine = threading.local()
 

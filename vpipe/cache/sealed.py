@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vpipe.cache.packing import GROUP, PacketReader
-from vpipe.cache.records import DamagedFile, Record, decode, encode_codes, verify
+from vpipe.cache.records import GROUP, DamagedFile, Record, decode, encode_codes, verify
 from vpipe.cache.structure import Index, read_index
 
 
@@ -94,6 +93,8 @@ class SealedFile(FlowFile):
             return decode(self._bytes(pair), self._sha256(pair), self.storage, self.grid.size, what=what)
         if "reader" not in self._mine.__dict__:
             codec = self.manifest["storage"]["codec"]
+            from vpipe.cache.packing import PacketReader  # start-up: PyAV, only for packed flow
+
             self._mine.reader = PacketReader(codec, self.storage, self.grid.size, self.blob)
         try:
             codes: npt.NDArray[Any] = self._mine.reader.codes(pair)

@@ -130,6 +130,8 @@ def flow_file(word: str, root: Path, model: str | None = None) -> Iterator[FlowF
 
 def is_hdf5(path: Path) -> bool:
     """Whether a file looks like HDF5, or is named like a flow file."""
+    if not path.is_file():  # to open a fifo would wait for its writer
+        return False
     try:
         with open(path, "rb") as file:
             return file.read(8) == _HDF5 or path.name.endswith(".flow.h5")

@@ -184,7 +184,7 @@ def detect(
         summary |= {key: value for key, value in learnt.summary().items() if key in ("labels", "background")}
         summary["head"] = {"name": learnt.header.name, "kind": learnt.header.kind, "hash": learnt.hash}
     with _anet_file(anet, done):
-        run_batch("detect", options, work, text=_text, model=summary)
+        run_batch("detect", options, work, text=_text, model=summary, writes={"--anet": anet})
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from vpipe.cli.progress import progress
 from vpipe.cli.run import run_batch
 from vpipe.errors import InputError, UsageError
 from vpipe.timeline import parse_rate
+from vpipe.whole_file import whole
 
 if TYPE_CHECKING:
     from vpipe.cache import FlowEntry
@@ -258,7 +259,7 @@ def _render_video(entry: FlowEntry, target: Path, overwrite: bool) -> None:
     """Draw beside and put in place; an equal picture stays, another file only gives way to --overwrite."""
     from vpipe.cache.render import render_video
 
-    beside = target.with_name(f".{target.stem}.{os.getpid()}.drawn{target.suffix}")
+    beside = target.with_name(f".{target.stem[:40]}.{os.getpid()}.drawn{target.suffix}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         render_video(entry, beside)
@@ -273,7 +274,7 @@ def _render_frames(entry: FlowEntry, target: Path, overwrite: bool) -> None:
     """Draw into a folder beside and put it in place; only our own pictures give way to --overwrite."""
     from vpipe.cache.render import render_frames
 
-    beside = target.with_name(f".{target.name}.{os.getpid()}.drawn")
+    beside = target.with_name(f".{target.name[:40]}.{os.getpid()}.drawn")
     try:
         shutil.rmtree(beside, ignore_errors=True)
         render_frames(entry, beside)
@@ -302,16 +303,13 @@ def _place(sealed: Path, target: Path, overwrite: bool) -> None:
         raise InputError(
             "output_exists", f"{display_name(target)}: another file is there: --overwrite replaces it"
         )
-    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)  # an id may hold folders, where stems clash
-        beside.unlink(missing_ok=True)
-        try:
-            os.link(sealed, beside)
-        except OSError:
-            shutil.copyfile(sealed, beside)
-        os.replace(beside, target)
+        with whole(target) as beside:
+            try:
+                os.link(sealed, beside)
+            except OSError:
+                shutil.copyfile(sealed, beside)
         beside.unlink(missing_ok=True)  # replacing a file by its own link leaves both names
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise unwritable(target, error) from None

@@ -8,11 +8,12 @@ import json
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vpipe.cli.output import display_name
+from vpipe.documents import LARGE_BYTES, read_document
 from vpipe.errors import InputError, UsageError, VpipeError
 
 VIDEO_EXTENSIONS = frozenset(
@@ -47,32 +48,36 @@ def find_items(inputs: Sequence[str], from_file: str | None = None, null: bool =
         raise UsageError(
             "no_inputs", "no input given: name video files, folders or quoted globs, or use --from-file LIST"
         )
-    names = list(inputs)
-    if "-" in names:
+    if "-" in inputs:
         raise UsageError(
             "bad_input_name", "'-' is no video file: --from-file - reads a list of names from stdin"
         )
+    named = [item for name in inputs for item in _expand(name)]
     if from_file is not None:
-        names += read_list(from_file, null)
+        named += [item for name in read_list(from_file, null) for item in _listed(name)]
     found: dict[str, Item] = {}
-    for name in names:
-        for item in _expand(name):
-            # The same file named twice is one input.
-            found.setdefault(os.path.abspath(item.path), item)
+    for item in named:
+        # The same file named twice is one input.
+        found.setdefault(os.path.abspath(item.path), item)
     items = list(found.values())
     return [replace(item, video_id=name) for item, name in zip(items, video_ids(items), strict=True)]
 
 
 def _expand(name: str) -> Iterable[Item]:
-    """The items behind one argument."""
+    """The items behind one argument: a name, or a pattern where there is no such file."""
     if name and not os.path.lexists(name) and glob.has_magic(name):
         matches = sorted(glob.glob(name, recursive=True), key=os.fsencode)
         if not matches:
             yield _item(name, InputError("not_found", f"{display_name(name)}: no file matches this pattern"))
         for match in matches:
             if match != name:
-                yield from _expand(match)
+                yield from _listed(match)
         return
+    yield from _listed(name)
+
+
+def _listed(name: str) -> Iterable[Item]:
+    """The items behind a name that is no pattern: a file, or the videos of a folder."""
     if not os.path.isdir(name):
         yield _item(name)
         return
@@ -114,7 +119,7 @@ def _item(name: str, fault: VpipeError | None = None) -> Item:
 def read_list(source: str, null: bool) -> list[str]:
     """Names from a list file or stdin (`-`): one a line (or NUL-ended), or the rows of a failures file."""
     try:
-        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        data = read_document(sys.stdin.buffer if source == "-" else Path(source), LARGE_BYTES)
     except OSError as error:
         raise UsageError(
             "bad_list", f"--from-file {display_name(source)}: cannot be read: {error.strerror or error}"
@@ -135,12 +140,24 @@ def _name_in_row(line: bytes, source: str) -> str:
         if not isinstance(name, str):
             raise TypeError
         return name
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise UsageError(
             "bad_list",
             f"--from-file {display_name(source)}: starts like a failures file, but a line is no JSON row "
             'with "input"; give one name a line, or the file that --failures wrote',
         ) from None
+
+
+def refuse_inputs(items: Sequence[Item], outputs: Mapping[str, Path | None]) -> None:
+    """Raise UsageError output_is_input where a file to be written, by the name of its flag, is an input."""
+    for flag, path in outputs.items():
+        if path is None or not path.is_file():
+            continue
+        for item in items:
+            if item.path.exists() and os.path.samefile(item.path, path):
+                raise UsageError(
+                    "output_is_input", f"{flag} {display_name(path)}: is an input: choose another name"
+                )
 
 
 def failure_row_key(item: Item) -> dict[str, str]:

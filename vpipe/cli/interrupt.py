@@ -2,10 +2,10 @@
 end that does not wait for anybody.
 
 Libraries import each other under `except:` clauses; an interrupt that arrives there is lost, or leaves a
-module half imported. `check` raises it again at the next safe place. A thread of its own ends the process
-where the main thread does not within GRACE_S (or what `be_patient` said), or at the second signal: the main
-thread may be deep in native code. What is on disk is whole at any moment, so nothing is lost that a later run
-would not do again.
+module half imported. `check` raises it again at the next safe place. A thread of its own ends the process,
+after the last words, where the main thread does not within GRACE_S (or what `be_patient` said), and at the
+second signal: the main thread may be deep in native code. What is on disk is whole at any moment, so nothing
+is lost that a later run would not do again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ GRACE_S, SPEAK_S = 1.4, 0.4
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 _received: list[int] = []
-_grace_s = GRACE_S
+_grace_s, _speak_s = GRACE_S, SPEAK_S
 _last_words: Callable[[], None] | None = None
 _guard: threading.Thread | None = None
 
@@ -36,7 +36,7 @@ def watch() -> None:
     """Handle SIGTERM and, unless the shell has it ignored, SIGINT."""
     global _guard
     _received.clear()
-    be_patient(GRACE_S)
+    be_patient(GRACE_S, SPEAK_S)
     before_the_end(None)
     if _guard is None:
         reader, writer = os.pipe()
@@ -56,10 +56,11 @@ def before_the_end(words: Callable[[], None] | None) -> None:
     _last_words = words
 
 
-def be_patient(grace_s: float) -> None:
-    """Let the main thread take longer after the first signal: what it has to save is not on disk yet."""
-    global _grace_s
-    _grace_s = grace_s
+def be_patient(grace_s: float, speak_s: float) -> None:
+    """Let the main thread, and then the last words, take so long after the first signal: what they save may
+    not be on disk yet."""
+    global _grace_s, _speak_s
+    _grace_s, _speak_s = grace_s, speak_s
 
 
 def check() -> None:
@@ -85,7 +86,7 @@ def _end_in_time(reader: int) -> None:
         # In a thread of its own: whoever reads our output may have stopped.
         speaker = threading.Thread(target=_last_words, daemon=True)
         speaker.start()
-        speaker.join(SPEAK_S)
+        speaker.join(_speak_s)
     word = "terminated" if number == signal.SIGTERM else "interrupted"
     with contextlib.suppress(OSError):
         os.write(2, f"vpipe: {word}\n".encode())

@@ -19,7 +19,7 @@ from typer.core import TyperGroup
 
 import vpipe
 from vpipe.cli import interrupt
-from vpipe.cli.output import ClosedPipe, silence_stdout
+from vpipe.cli.output import ClosedPipe, fill_standard_streams, silence_stdout
 from vpipe.cli.settings import settings_for
 from vpipe.errors import VpipeError, one_line
 
@@ -106,6 +106,7 @@ def root(
 
 def main() -> NoReturn:
     """Run the command line and exit with one of the codes above."""
+    fill_standard_streams()
     interrupt.watch()
     for stream in (sys.stdout, sys.stderr):
         # What is printed is the same bytes under every locale.

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vpipe.errors import EnvironmentFault, Warning_, plain_text
+from vpipe.whole_file import whole
 
 Row = dict[str, Any]
 
@@ -45,6 +46,21 @@ def write_stdout(text: str) -> None:
         raise EnvironmentFault(
             "unwritable_output", f"standard output: cannot be written: {error.strerror or error}"
         ) from None
+
+
+def fill_standard_streams() -> None:
+    """Open something in place of standard streams that are closed (`>&-`).
+
+    The next files that are opened would get their numbers, and what native libraries print would be written
+    over them. To read or write fails as before; only what is said on a closed stderr is lost quietly.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            wrong_way = os.O_WRONLY if mode == "r" else os.O_RDONLY
+            os.open(os.devnull, os.O_WRONLY if number == 2 else wrong_way)
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def silence_stdout() -> None:
@@ -176,13 +192,11 @@ def prepare_output_dir(folder: Path) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file beside and rename it, so that `path` is never half-written. Raises EnvironmentFault."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """Write a file that is never half-written under its name. Raises EnvironmentFault."""
     try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        with whole(path) as part:
+            part.write_text(text, encoding="utf-8")
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise unwritable(path, error) from None
 
 

@@ -11,12 +11,13 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import typer
 
 from vpipe.cli import interrupt
-from vpipe.cli.inputs import Item, failure_row_key, find_items
+from vpipe.cli.inputs import Item, failure_row_key, find_items, refuse_inputs
 from vpipe.cli.options import RunOptions, note
 from vpipe.cli.output import (
     ClosedPipe,
@@ -54,6 +55,7 @@ def run_batch(
     model: Mapping[str, Any] | None = None,
     verdicts: bool = False,
     at_once: int = 1,
+    writes: Mapping[str, Path | None] | None = None,
 ) -> None:
     """Run `work` on every input, in input order, and print the rows; always ends in typer.Exit(code).
 
@@ -63,9 +65,11 @@ def run_batch(
     It raises InputError where this input fails, EnvironmentFault where the machine does: that ends the batch.
     `text(row)` renders a row for a terminal, or returns None. With `verdicts` (the `check` command) a failed
     row is a result like any other: it is rendered, any of them makes the exit code 1, and those with `ok`
-    false are in the failures file too. `at_once` items are worked on side by side, in threads.
+    false are in the failures file too. `at_once` items are worked on side by side, in threads. `writes`:
+    files that the command writes, by flag, which must be no inputs.
     """
     items = find_items(options.inputs, options.from_file, options.null)
+    refuse_inputs(items, {"--failures": options.failures, **(writes or {})})
     if options.failures is not None:
         prepare_output_dir(options.failures.parent)
     if not items:

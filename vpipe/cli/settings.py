@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from vpipe.cli.options import SHARED_SETTINGS
+from vpipe.documents import read_document
 from vpipe.errors import UsageError
 
 
@@ -42,13 +43,13 @@ def settings_for(name: str, command: Any, commands: Collection[str]) -> dict[str
     """
     path, named = settings_path()
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(read_document(path).decode())
     except FileNotFoundError:
         if named:
             message = f"{path}: no such file, but VPIPE_CONFIG names it"
             raise UsageError("bad_settings", message) from None
         return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError("bad_settings", f"{path}: not a readable settings file: {error}") from None
     shared = {_option(key): value for key, value in data.items() if key not in commands}
     for key in shared:

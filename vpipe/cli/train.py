@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,7 +41,8 @@ if TYPE_CHECKING:
     from vpipe.training.recipe import Recipe
 
 app = new_app()
-SAVE_S = 60.0  # after Ctrl-C, for the step under way, the checkpoint and the weight file
+GRACE_S, SAVE_S = 0.6, 1.2  # after Ctrl-C, for training to end by itself, then for another thread to save
+STEP_S = 60.0  # for the step under way, where other processes wait for this one's part of it
 SPEAK_FIRST_S = 5.0
 
 Data = Annotated[
@@ -133,8 +136,6 @@ def train(
     verbose: Verbose = 0,
 ) -> None:
     """Teach a model your own labels, or train one by a recipe. Ctrl-C keeps what is learnt; see --resume."""
-    import os
-
     from vpipe.training.names import DEFAULT_RECIPE, check_output
 
     if head is not None:
@@ -151,7 +152,7 @@ def train(
     if data is None and recipe is None:
         raise UsageError("no_inputs", "give DATA with your labelled videos, or --recipe NAME")
     first = os.environ.get("RANK", "0") == "0"
-    interrupt.be_patient(SAVE_S)
+    _end_in_time()
     with _said_once(first):
         elastic = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
         resume = resume or elastic  # torchrun started the whole run again
@@ -198,6 +199,22 @@ def train(
                 )
             else:
                 _by_recipe(plan, output, options, job, target, resume, checkpoint_every)
+
+
+def _end_in_time() -> None:
+    """What Ctrl-C does: in two seconds what is learnt is on disk, or the checkpoint before it is."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        interrupt.be_patient(STEP_S, interrupt.SPEAK_S)
+        return
+
+    def save() -> None:
+        from vpipe.training.signals import save_for_it  # here: torch, which is there by then
+
+        save_for_it()
+        print("vpipe: the state of the last step is saved; go on with --resume", file=sys.stderr)
+
+    interrupt.be_patient(GRACE_S, SAVE_S)
+    interrupt.before_the_end(save)
 
 
 @contextmanager

@@ -33,7 +33,7 @@ class LiveDetection:
     """Goes over a stream once; the events of `events` are those that the same video gives as a file.
 
     After the last event, `frames` and `duration_s` are known, and `warnings` is complete. Raises InputError
-    as StreamSource does and `no_motion`; UsageError `not_for_streams`, `streams_differ`.
+    as StreamSource does and `single_image`; UsageError `not_for_streams`, `streams_differ`.
     """
 
     def __init__(

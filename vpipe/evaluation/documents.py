@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vpipe.documents import LARGE_BYTES, read_document
 from vpipe.errors import InputError
 
 SECTIONS = ("database", "results", "videos")  # whose members are entries of their own
@@ -33,7 +34,7 @@ class Entry:
 def read_text(path: Path) -> str:
     """Text of a UTF-8 file. Raises InputError `not_found`, `is_directory`, `os_error` or `not_json`."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_document(path, LARGE_BYTES).decode("utf-8-sig")
     except FileNotFoundError:
         raise InputError("not_found", f"{path}: no such file; check the name") from None
     except IsADirectoryError:

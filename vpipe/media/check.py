@@ -9,7 +9,7 @@ from itertools import pairwise
 from statistics import median
 
 from vpipe.errors import LOSSES, Warning_
-from vpipe.media.probe import VideoInfo
+from vpipe.media.info import VideoInfo
 from vpipe.media.source import FrameSource, probe
 from vpipe.media.timeline import Timeline
 from vpipe.timeline import seconds

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, cast
 
 import av
 import numpy as np
@@ -11,48 +10,17 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
+from vpipe.media.upright import Color, Orientation
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from av.sidedata.sidedata import SideData
 
-Color = Literal["rgb", "gray"]
 PIXEL_FORMATS: dict[Color, str] = {"rgb": "rgb24", "gray": "gray"}
 EXACT = Interpolation.ACCURATE_RND | Interpolation.BITEXACT  # the same bytes on every CPU; costs nothing here
 SHRINK = Interpolation.AREA | EXACT
 GROW = Interpolation.BILINEAR | EXACT  # area interpolation upwards would repeat pixels
-
-
-@dataclass(frozen=True)
-class Orientation:
-    """How stored pictures become upright: transpose first, then mirror left-right, then top-bottom."""
-
-    transpose: bool = False
-    mirror_x: bool = False
-    mirror_y: bool = False
-    right_angle: bool = True  # False: the file asks for an angle between, and the nearest is taken
-
-    @property
-    def rotation(self) -> int:
-        """Degrees counter-clockwise (0, 90, 180, 270) that are applied, apart from any mirroring."""
-        if self.transpose:
-            return 90 if self.mirror_y else 270
-        return 180 if self.mirror_y else 0
-
-    @property
-    def mirrored(self) -> bool:
-        """Whether the picture is also mirrored, as some front cameras write it."""
-        return self.transpose ^ self.mirror_x ^ self.mirror_y
-
-    def apply(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Turn one (H, W) or (H, W, 3) array upright; C-contiguous."""
-        if self.transpose:
-            image = image.swapaxes(0, 1)
-        if self.mirror_x:
-            image = image[:, ::-1]
-        if self.mirror_y:
-            image = image[::-1]
-        return np.ascontiguousarray(image)
 
 
 def orientation_of(frame: av.VideoFrame) -> Orientation:
@@ -68,16 +36,6 @@ def orientation_of(frame: av.VideoFrame) -> Orientation:
             return Orientation(True, c < 0, b < 0, right_angle)
         return Orientation(False, a < 0, d < 0, right_angle)
     return Orientation()
-
-
-def scaled_size(width: int, height: int, short_side_px: int) -> tuple[int, int]:
-    """(width, height) with the shorter side at `short_side_px` and the other to the nearest pixel."""
-    short = min(width, height)
-
-    def scale(side: int) -> int:
-        return max(1, (2 * side * short_side_px + short) // (2 * short))
-
-    return scale(width), scale(height)
 
 
 class Converter:

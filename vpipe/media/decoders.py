@@ -13,7 +13,7 @@ from typing import Any
 
 from vpipe.errors import EnvironmentFault, InputError
 from vpipe.limits import limits
-from vpipe.media.opening import display_name
+from vpipe.media.first_look import display_name
 from vpipe.media.ring import Ring, slots_for
 from vpipe.workers import Worker, WorkerDied, WorkerLied, WorkerStalled, forget_early
 
@@ -63,6 +63,15 @@ class Decoder(Worker):
             self.resting = False
             raise WorkerLied(str(error)[:200]) from None
 
+    def dismiss(self, *, keep: bool = True) -> None:
+        """It is needed no more: kept for the next one where it can be."""
+        with _lock:
+            _working.discard(self)
+            if keep and self.resting and not self.tired and self.alive:
+                _idle.append(self)
+                return
+        self.close()
+
     def leave_off(self) -> None:
         """End the request under way. Raises WorkerFault where that takes long: then the process is to end."""
         deadline = time.monotonic() + STOP_WITHIN_S
@@ -76,13 +85,22 @@ class Decoder(Worker):
 def decoder(path: str | os.PathLike[str], *, anew: bool = False) -> Iterator[Decoder]:
     """A decoder for one request about `path`, warm where there is one and it need not be `anew`.
 
-    Raises InputError: decoder_crashed, timeout.
+    Raises InputError as `explained` does, EnvironmentFault as `hire`.
     """
-    name = display_name(path)
-    worker = _take(anew)
+    worker = hire(anew=anew)
+    try:
+        with explained(worker, display_name(path)):
+            yield worker
+    finally:
+        worker.dismiss()
+
+
+@contextmanager
+def explained(worker: Decoder, name: str) -> Iterator[None]:
+    """What befalls `worker` at work on the file `name`, as InputError: decoder_crashed, timeout."""
     fresh = worker.fresh
     try:
-        yield worker
+        yield
     except WorkerStalled as fault:
         text = f"{name}: the decoder hangs ({fault}): the file is skipped; --max-stall waits longer"
         raise InputError("timeout", text) from None
@@ -92,11 +110,13 @@ def decoder(path: str | os.PathLike[str], *, anew: bool = False) -> Iterator[Dec
         why = " (out of memory?)" if fault.how == "SIGKILL" else ""
         text = f"{name}: the decoder crashed on this file: {fault.how}{why}; convert it, or leave it out"
         raise (InputError if fresh else UsedDecoderCrashed)("decoder_crashed", text) from None
-    finally:
-        _give_back(worker)
 
 
-def _take(anew: bool) -> Decoder:
+def hire(*, anew: bool) -> Decoder:
+    """A decoder, warm where there is one and it need not be `anew`; to be dismissed.
+
+    Raises EnvironmentFault no_decoder.
+    """
     with _lock:
         while _idle and not anew:
             worker = _idle.pop()
@@ -134,15 +154,6 @@ def shared_ring(shape: tuple[int, ...]) -> Iterator[Ring]:
     finally:
         ring.close()
         ring.close_fd()
-
-
-def _give_back(worker: Decoder) -> None:
-    with _lock:
-        _working.discard(worker)
-        if worker.resting and not worker.tired and worker.alive:
-            _idle.append(worker)
-            return
-    worker.close()
 
 
 def end_all() -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vpipe.errors import EnvironmentFault, InputError, Warning_
+from vpipe.media.first_look import display_name, read_head
 from vpipe.media.frame import Frame
-from vpipe.media.opening import display_name, read_head
 from vpipe.media.sinks import FolderSink, Hdf5Sink, Kind, Sink, encode_image, read_manifest
 from vpipe.media.source import FrameSource
 from vpipe.timeline import seconds
@@ -226,7 +226,9 @@ def _is_empty(target: Path) -> bool:
 
 
 def _put_in_place(temporary: Path, target: Path) -> None:
-    """Give the finished work its name; what was there goes only now."""
+    """Give the finished work its name; what was there goes only now, of a link the link."""
+    if target.is_symlink() and target.is_dir():
+        target.unlink()
     if target.is_dir():
         old = target.with_name(f".{target.name}.{os.getpid()}.old.part")
         target.rename(old)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
 
@@ -13,55 +13,16 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from vpipe.errors import InputError, Warning_
-from vpipe.media.convert import Orientation, orientation_of
+from vpipe.media.convert import orientation_of
 from vpipe.media.decode import DecodeCounts, decode_frames
-from vpipe.media.opening import (
-    PICTURE_FORMATS,
-    display_name,
-    missing_bytes,
-    open_container,
-    pick_stream,
-    read_head,
-    refuse_size,
-    video_streams,
-)
+from vpipe.media.first_look import display_name, missing_bytes, read_head, refuse_size
+from vpipe.media.info import VideoInfo
+from vpipe.media.opening import PICTURE_FORMATS, open_container, pick_stream, video_streams
+from vpipe.media.upright import Orientation
 
-DEFAULT_RATE = Fraction(25)  # FFmpeg's own guess where a file says nothing
-SLOWEST, FASTEST = Fraction(1, 60), Fraction(1000)  # frames per second; beyond them, a header is not believed
 SQUARE_TOLERANCE = Fraction(1, 100)  # encoders write 964:963 after rounding a size
 PACKETS_TRIED = 4
 HDR_TRANSFERS = {16: "PQ", 18: "HLG"}  # AVCOL_TRC_SMPTE2084, AVCOL_TRC_ARIB_STD_B67
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """One video stream. Sizes in pixels, upright; declared_* are the header's claims and may be wrong.
-
-    Pixels are taken as square: a sample aspect ratio is not applied, only warned about.
-    """
-
-    path: str
-    stream_index: int
-    codec: str
-    pix_fmt: str
-    width: int
-    height: int
-    rotation: int  # degrees counter-clockwise that decoding applies: 0, 90, 180, 270
-    average_rate: Fraction | None  # frames per second
-    declared_frames: int | None
-    declared_duration_s: float | None
-    time_base: Fraction  # seconds per PTS unit
-    warnings: tuple[Warning_, ...]
-    container: str = ""
-    start_s: float = 0.0  # PTS of the first frame, seconds
-    is_image: bool = False  # a still picture, not a video
-    orientation: Orientation = field(default_factory=Orientation)
-
-    @property
-    def rate(self) -> Fraction:
-        """Frames per second for files whose times are unusable."""
-        known = self.average_rate
-        return known if known is not None and SLOWEST <= known <= FASTEST else DEFAULT_RATE
 
 
 def read_info(path: str | os.PathLike[str]) -> VideoInfo:

@@ -16,22 +16,24 @@ from math import floor
 import av
 
 from vpipe.errors import InputError, Warning_
-from vpipe.media.convert import Color, Converter, scaled_size
+from vpipe.media.convert import Converter
 from vpipe.media.decode import DecodeCounts, decode_frames
+from vpipe.media.first_look import display_name, refuse_count, refuse_size
 from vpipe.media.frame import Frame
-from vpipe.media.opening import display_name, open_container, pick_stream, refuse_count, refuse_size
-from vpipe.media.probe import VideoInfo, read_info
+from vpipe.media.info import VideoInfo
+from vpipe.media.opening import open_container, pick_stream
+from vpipe.media.packets import scan_packets, timeline_by_decoding
+from vpipe.media.probe import read_info
 from vpipe.media.timeline import (
     EXACT_BUDGET_PX,
     PacketScan,
     Timeline,
     check_indices,
     first_tick,
-    scan_packets,
-    timeline_by_decoding,
     timeline_from_frames,
     timeline_from_packets,
 )
+from vpipe.media.upright import Color, scaled_size
 from vpipe.timeline import seconds
 
 SEEK_GAIN = 8  # frames that a jump to a keyframe must save

@@ -9,34 +9,28 @@ from __future__ import annotations
 import itertools
 import os
 from array import array
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from fractions import Fraction
 from math import floor
 from typing import Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from vpipe.errors import LOSSES, InputError, Warning_
+from vpipe.errors import InputError
 from vpipe.limits import limits
-from vpipe.media.convert import Color
+from vpipe.media.arriving import Read, Told, arriving, ticked, walked
 from vpipe.media.decoders import UsedDecoderCrashed, decoder, shared_ring
+from vpipe.media.first_look import display_name, refuse_count
 from vpipe.media.frame import Frame, WalkedFrame
-from vpipe.media.opening import display_name, refuse_count
-from vpipe.media.probe import VideoInfo
+from vpipe.media.info import VideoInfo
 from vpipe.media.timeline import Timeline, check_indices
-from vpipe.media.wire import NO_PTS, fraction, from_fraction, text, to_info, to_timeline, to_warnings, whole
-from vpipe.workers import WorkerFault
+from vpipe.media.upright import Color
+from vpipe.media.wire import from_fraction, to_timeline
 
 T = TypeVar("T")
-Image = NDArray[np.uint8]
-Header = dict[str, Any]
 _numbers = itertools.count()
 
 
-class FrameSource:
+class FrameSource(Told):
     """Frames of one video file, upright, scaled in the decoder's own scaler, decoded in another process.
 
     short_side_px: scale so that the shorter side has this many pixels. size: (width, height) to stretch to.
@@ -61,6 +55,7 @@ class FrameSource:
     ) -> None:
         if short_side_px is not None and size is not None:
             raise ValueError("give short_side_px or size, not both")
+        super().__init__()
         self.path = path
         self._color = color
         self._request = {
@@ -72,18 +67,7 @@ class FrameSource:
             "threads": threads,
         }
         self._timeline: Timeline | None = None
-        self._warnings: dict[str, Warning_] = {}
         self.info, self.output_size = self._open()
-
-    @property
-    def warnings(self) -> list[Warning_]:
-        """What is known by now that a user should know."""
-        return list(self._warnings.values())
-
-    @property
-    def partial(self) -> bool:
-        """Whether decoding so far shows that pictures are lost or damaged."""
-        return any(code in LOSSES for code in self._warnings)
 
     # Times
 
@@ -155,78 +139,28 @@ class FrameSource:
         """Every frame in order, with a small picture of it, and the full one of those shown at a k / fps."""
         from vpipe.media.shots import HEIGHT, WIDTH  # start-up: OpenCV
 
-        def walked(header: Header, payload: bytes, image: Image | None) -> WalkedFrame:
-            index, time_s, pts, damaged, lasts_s, first, stop = header["walked"]
-            small = np.frombuffer(payload, np.uint8).reshape(HEIGHT, WIDTH)
-            ticks = range(whole(first, 0), whole(stop, 0, limits().frames))
-            if (image is None) == bool(ticks):
-                raise ValueError("a picture that is not due, or none")
-            return WalkedFrame(
-                whole(index, 0),
-                fraction(time_s),
-                _pts(pts),
-                damaged == 1,
-                fraction(lasts_s),
-                small,
-                ticks,
-                image,
-            )
-
-        return self._stream("walk", walked, fps=fps and from_fraction(fps), start_s=None, end_s=None)
+        how: dict[str, Any] = {"fps": fps and from_fraction(fps), "start_s": None, "end_s": None}
+        return self._stream("walk", walked((HEIGHT, WIDTH)), small_bytes=HEIGHT * WIDTH, **how)
 
     def _ticked(
         self, what: str, start_s: Fraction | None = None, end_s: Fraction | None = None, **how: Any
     ) -> Iterator[tuple[int, Frame]]:
         """(tick, frame); the tick is the frame's place where the request has none."""
-        last: Frame | None = None
-
-        def ticked(header: Header, _: bytes, image: Image | None) -> tuple[int, Frame]:
-            nonlocal last
-            index, time_s, pts, damaged, tick = header["frame"]
-            if image is not None:
-                last = Frame(whole(index, 0), fraction(time_s), _pts(pts), image, damaged == 1)
-            if last is None:
-                raise ValueError("no picture where one is due")
-            return whole(tick, 0), last  # without one, the last is shown again
-
         times: dict[str, Any] = {
             "start_s": start_s and from_fraction(start_s),
             "end_s": end_s and from_fraction(end_s),
         }
-        return self._stream(what, ticked, **times, **how)
+        return self._stream(what, ticked(), **times, **how)
 
     def _stream(
-        self,
-        what: str,
-        read: Callable[[dict[str, Any], bytes, Image | None], T],
-        *,
-        data: bytes = b"",
-        **how: Any,
+        self, what: str, read: Read[T], *, data: bytes = b"", small_bytes: int = 0, **how: Any
     ) -> Iterator[T]:
-        """What `read` makes of the messages; the decoder works ahead by as many as the ring has slots."""
+        """What `read` makes of each frame."""
         width, height = self.output_size
         shape = (height, width) if self._color == "gray" else (height, width, 3)
         with decoder(self.path) as worker, shared_ring(shape) as ring:
             worker.ask(self._asking(what, shape=list(shape), slots=ring.slots, **how), data, fd=ring.fd)
-            emptied = 0
-            while True:
-                header, payload = worker.answer()
-                with worker.believed():
-                    if "done" in header:
-                        self._learn(header)
-                        return
-                    image = ring.take(whole(header["slot"], 0, ring.slots - 1)) if "slot" in header else None
-                    found = read(header, payload, image)
-                emptied += image is not None
-                if 2 * emptied >= ring.slots:
-                    worker.send({"free": emptied}, stall_s=limits().stall_s)
-                    emptied = 0
-                try:
-                    yield found
-                except GeneratorExit:
-                    with suppress(WorkerFault):
-                        worker.leave_off()
-                    raise
+            yield from arriving(worker, ring, read, self._learn, small_bytes=small_bytes)
 
     # Talking to the decoder
 
@@ -239,35 +173,17 @@ class FrameSource:
 
     def _open(self) -> tuple[VideoInfo, tuple[int, int]]:
         try:
-            return self._opened(anew=False)
+            return self._asked_open(anew=False)
         except UsedDecoderCrashed:
             # An earlier file may have left it damaged: what a fresh one says counts.
-            return self._opened(anew=True)
+            return self._asked_open(anew=True)
 
-    def _opened(self, *, anew: bool) -> tuple[VideoInfo, tuple[int, int]]:
+    def _asked_open(self, *, anew: bool) -> tuple[VideoInfo, tuple[int, int]]:
         with decoder(self.path, anew=anew) as worker:
             worker.ask(self._asking("open"))
             header, _ = worker.answer()
             with worker.believed():
-                self._learn(header)
-                most = limits().pixels
-                width, height = (whole(side, 1, most) for side in header["output_size"])
-                if width * height > most:
-                    raise ValueError("a size over the limit")
-                return to_info(header["info"], os.fspath(self.path), most), (width, height)
-
-    def _learn(self, header: dict[str, Any]) -> None:
-        """Warnings, or the fault, at the end of an answer."""
-        if "bug" in header:
-            raise RuntimeError(text(header["bug"]))
-        self._warnings |= {warning.code: warning for warning in to_warnings(header["warnings"])}
-        if "error" in header:
-            code, message = header["error"]
-            raise InputError(text(code), text(message))
-
-
-def _pts(value: Any) -> int | None:
-    return None if value == NO_PTS else whole(value)
+                return self._opened(header, os.fspath(self.path))
 
 
 def probe(path: str | os.PathLike[str]) -> VideoInfo:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,13 +10,8 @@ from itertools import pairwise
 from math import ceil, floor
 from typing import overload
 
-from vpipe.media.decode import DecodeCounts, decode_frames, read_packets
-from vpipe.media.opening import open_container, pick_stream, refuse_count
-from vpipe.media.probe import VideoInfo
+from vpipe.media.info import VideoInfo
 
-# Containers and codecs in which one packet is one shown frame with a PTS of its own.
-INDEXED_CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
-INDEXED_CODECS = ("h264", "hevc", "vp9", "av1", "mjpeg", "ffv1", "prores", "dnxhd")
 # Short videos are decoded for their timeline all the same, about 0.2 s: only decoding shows lost frames.
 EXACT_BUDGET_PX = 64_000_000
 # A longer stop between two frames is taken for a broken clock: holding the frame would make endless work.
@@ -137,69 +131,10 @@ class PacketScan:
     packets: int
 
 
-def scan_packets(path: str | os.PathLike[str], info: VideoInfo) -> PacketScan:
-    """Read all packets. Unsafe: PTS missing, repeated or negative, an edit list that hides frames, damage,
-    a container or codec in which packets and frames differ."""
-    counts = DecodeCounts()
-    pts: list[int] = []
-    keys: list[int] = []
-    last_duration = 0
-    top = -(1 << 63)  # the latest PTS so far
-    safe = info.container in INDEXED_CONTAINERS and info.codec in INDEXED_CODECS
-    with open_container(path) as container:
-        stream = pick_stream(container, path, threads=1)
-        for packet in read_packets(container, stream, counts):
-            if packet.size == 0:
-                safe = safe and packet.pts is None  # the flush at the end has none
-                continue
-            refuse_count(path, counts.packets)
-            if packet.pts is None or packet.is_corrupt or packet.is_discard:
-                safe = False
-                continue
-            if packet.is_keyframe:
-                keys.append(packet.pts)
-            if packet.pts >= top:
-                top, last_duration = packet.pts, packet.duration or 0
-            pts.append(packet.pts)
-    pts.sort()
-    rising = all(a < b for a, b in pairwise(pts))
-    safe = safe and rising and bool(pts) and pts[0] >= 0 and bool(keys) and min(keys) == pts[0]
-    safe = safe and not _leaps(pts, info.time_base)
-    safe = safe and counts.errors == 0
-    positions = {value: index for index, value in enumerate(pts)} if safe else {}
-    return PacketScan(
-        pts=array("q", pts),
-        keys=sorted(positions[key] for key in keys) if safe else [],
-        safe=safe,
-        last_duration=last_duration,
-        discarded=counts.discarded,
-        packets=counts.packets,
-    )
-
-
 def timeline_from_packets(scan: PacketScan, info: VideoInfo) -> Timeline:
     """The timeline of a safe scan."""
     times = Times(scan.pts, info.time_base)
     return Timeline(times, scan.pts, False, _last_duration(times, scan.last_duration * info.time_base, info))
-
-
-def timeline_by_decoding(
-    path: str | os.PathLike[str], info: VideoInfo, *, trusted: bool, threads: int, counts: DecodeCounts
-) -> Timeline:
-    """Decode every frame for its time, converting none.
-
-    trusted: the container stores a rising PTS for every frame, so that a step back is damage and the time
-    stays; otherwise times become index / rate where a PTS is missing or does not rise.
-    """
-    pts: list[int | None] = []
-    last_duration = Fraction(0)
-    with open_container(path) as container:
-        stream = pick_stream(container, path, threads)
-        for frame, _ in decode_frames(container, stream, counts):
-            pts.append(frame.pts)
-            refuse_count(path, counts.frames)
-            last_duration = (frame.duration or 0) * info.time_base
-    return timeline_from_frames(pts, last_duration, info, trusted=trusted)
 
 
 def timeline_from_frames(
@@ -216,7 +151,7 @@ def timeline_from_frames(
         times = Times(ticks, info.time_base)
         return Timeline(times, pts, True, _last_duration(times, last_duration_s, info), held=held)
     rises = len(known) == len(pts) and all(a < b for a, b in pairwise(known))
-    if rises and not _leaps(known, info.time_base):
+    if rises and not leaps(known, info.time_base):
         times = Times(array("q", known), info.time_base)
     else:
         times = Times(range(len(pts)), 1 / info.rate)
@@ -224,7 +159,7 @@ def timeline_from_frames(
     return Timeline(times, pts, True, _last_duration(times, last_duration_s, info))
 
 
-def _leaps(pts: Sequence[int], time_base: Fraction) -> bool:
+def leaps(pts: Sequence[int], time_base: Fraction) -> bool:
     """Whether ascending PTS jump further than any frame is shown."""
     most = MAX_HOLD_S / time_base
     return any(b - a > most for a, b in pairwise(pts))

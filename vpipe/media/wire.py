@@ -14,11 +14,13 @@ from itertools import pairwise
 from typing import Any
 
 from vpipe.errors import Warning_
-from vpipe.media.convert import Orientation
-from vpipe.media.probe import VideoInfo
+from vpipe.media.info import VideoInfo
 from vpipe.media.timeline import Timeline, Times
+from vpipe.media.upright import Orientation
 
 NO_PTS = -(1 << 63)
+ROWS = 16  # in one message, at most
+NO_SLOT = -1  # of a frame without a picture
 _MOST = (1 << 63) - 1
 _TEXT = 4096
 

@@ -1,9 +1,9 @@
 """The decoder process: answers what `FrameSource` asks, with `FrameReader`, and may crash in its place.
 
 request                              answer
-open                                 info, output_size
+open                                 info, output_size; with `stream`, of what comes on a descriptor
 timeline                             the timeline, its arrays as payload
-frames | resample | select           one message a frame, the picture in the shared ring
+frames | resample | select           rows of a frame each, the pictures in the shared ring
 walk                                 the same for every frame, its small picture as payload, few in the ring
 
 While it decodes it says `tick` now and then, so that who waits can tell work from a hang. Each answer ends
@@ -20,7 +20,7 @@ from collections import OrderedDict
 from collections.abc import Generator
 from contextlib import closing
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,19 +28,24 @@ from numpy.typing import NDArray
 from vpipe.errors import InputError
 from vpipe.limits import Limits, limits, set_limits
 from vpipe.media import pulse
+from vpipe.media.first_look import display_name, refuse_count
 from vpipe.media.frame import Frame
-from vpipe.media.opening import display_name, refuse_count
 from vpipe.media.reading import FrameReader
 from vpipe.media.ring import Ring
-from vpipe.media.wire import NO_PTS, from_fraction, from_info, from_timeline, from_warnings
+from vpipe.media.wire import NO_PTS, NO_SLOT, ROWS, from_fraction, from_info, from_timeline, from_warnings
 from vpipe.workers import Channel, address_space_bytes, restrict
+
+if TYPE_CHECKING:
+    from vpipe.media.stream_reader import StreamReader
 
 READERS_KEPT = 4  # whose timelines need not be made again
 TICK_S = 0.25
+HOLD_S = 0.05  # that a frame waits for others to be sent with it
 RETIRE_AFTER = 1000  # files: what a native library leaks goes with the process
 
 
-_Message = tuple[dict[str, Any], bytes, NDArray[np.uint8] | None]
+# What is known of a frame, its small picture, and the one that goes into the ring.
+_Row = tuple[list[Any], bytes, NDArray[np.uint8] | None]
 
 
 class _Stopped(Exception):
@@ -60,9 +65,11 @@ def main(channel: Channel) -> None:
 class _Decoder:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._readers: OrderedDict[int, FrameReader] = OrderedDict()
+        self._readers: OrderedDict[int, FrameReader | StreamReader] = OrderedDict()
         self._opened = 0
         self._free = 0  # slots of the ring
+        self._rows: list[list[Any]] = []  # that wait to be sent, and their small pictures
+        self._small: list[bytes] = []
         self._size_at_start = address_space_bytes()
         self._ticked = time.monotonic()
 
@@ -74,7 +81,10 @@ class _Decoder:
         self._ticked = now
         while self._channel.waiting():
             self._hear()
-        self._channel.send({"tick": True})
+        if self._rows:
+            self._flush()
+        else:
+            self._channel.send({"tick": True})
 
     def _hear(self) -> None:
         """A word in the middle of a stream: slots are free again, or nobody wants the rest."""
@@ -84,7 +94,7 @@ class _Decoder:
         self._free += request["free"]
 
     def answer(self, request: dict[str, Any], payload: bytes) -> None:
-        reader: FrameReader | None = None
+        reader: FrameReader | StreamReader | None = None
         said: dict[str, Any]
         data = b""
         if "stop" in request or "free" in request:
@@ -95,16 +105,17 @@ class _Decoder:
             set_limits(Limits(**request["limits"]))
             if request["cwd"] is not None:
                 os.chdir(request["cwd"])
-            reader = self._reader(request)
+            reader = self._reader(request, payload)
             said = {}
             if request["op"] == "open":
                 said = {"info": from_info(reader.info), "output_size": list(reader.output_size)}
-            elif request["op"] == "timeline":
+            elif request["op"] == "timeline" and isinstance(reader, FrameReader):
                 said, data = from_timeline(reader.timeline(exact=request["exact"]))
             elif ring is not None:
-                self._stream(_messages(reader, request, payload), ring)
+                self._stream(_rows(reader, request, payload), ring)
         except _Stopped:
             said = {}
+            self._rows, self._small = [], []
         except InputError as fault:
             said = {"error": [fault.code, fault.message[:4000]]}
         except MemoryError:
@@ -116,13 +127,18 @@ class _Decoder:
         finally:
             if ring is not None:
                 ring.close()
+        self._flush()
         warnings = [] if reader is None else from_warnings(reader.warnings)
         self._channel.send({"done": True, "warnings": warnings, "retire": self._tired()} | said, data)
 
-    def _reader(self, request: dict[str, Any]) -> FrameReader:
+    def _reader(self, request: dict[str, Any], payload: bytes) -> FrameReader | StreamReader:
         """The reader of this source, made again where it is not here any more."""
         number = request["source"]
-        if number not in self._readers:
+        if "stream" in request:
+            from vpipe.media.stream_reader import StreamReader  # start-up: only streams need it
+
+            self._readers[number] = StreamReader(self._channel.take_fd(), payload, request["stream"])
+        elif number not in self._readers:
             size = request["size"]
             self._readers[number] = FrameReader(
                 request["path"],
@@ -144,28 +160,39 @@ class _Decoder:
         ring.close_fd()
         return ring
 
-    def _stream(self, messages: Generator[_Message], ring: Ring) -> None:
-        """Send messages, as many pictures ahead of the reader as the ring has slots."""
+    def _stream(self, rows: Generator[_Row], ring: Ring) -> None:
+        """Send rows, several at once, as many pictures ahead of the reader as the ring has slots."""
         self._free, slot = ring.slots, -1
-        with closing(messages):
-            for header, payload, image in messages:
+        at_once = min(ROWS, ring.slots // 2)  # one half is filled while the other is emptied
+        with closing(rows):
+            for row, small, image in rows:
                 if image is not None:
+                    if not self._free:
+                        self._flush()  # the reader may have nothing left but these
                     while not self._free:
                         self._hear()
                     slot = (slot + 1) % ring.slots
                     self._free -= 1
                     ring.put(slot, image)
-                    header["slot"] = slot
-                self._channel.send(header, payload)
-                self._ticked = time.monotonic()
+                self._rows.append([*row, NO_SLOT if image is None else slot])
+                self._small.append(small)
+                if len(self._rows) >= at_once or time.monotonic() - self._ticked > HOLD_S:
+                    self._flush()
+
+    def _flush(self) -> None:
+        """Send the rows that wait."""
+        if self._rows:
+            self._channel.send({"rows": self._rows}, b"".join(self._small))
+            self._rows, self._small = [], []
+            self._ticked = time.monotonic()
 
     def _tired(self) -> bool:
         grown = address_space_bytes() - self._size_at_start
         return self._opened >= RETIRE_AFTER or grown > limits().memory_bytes // 2
 
 
-def _messages(reader: FrameReader, request: dict[str, Any], payload: bytes) -> Generator[_Message]:
-    """What a streaming request sends: headers, payloads, pictures."""
+def _rows(reader: FrameReader | StreamReader, request: dict[str, Any], payload: bytes) -> Generator[_Row]:
+    """What a streaming request sends."""
     if request["op"] == "walk":
         from vpipe.media.walking import walked  # start-up: OpenCV, which nothing else here needs
 
@@ -177,12 +204,13 @@ def _messages(reader: FrameReader, request: dict[str, Any], payload: bytes) -> G
                 time_s, lasts_s = from_fraction(one.time_s), from_fraction(one.lasts_s)
                 ticks = [one.ticks.start, one.ticks.stop]
                 told = [one.index, time_s, _pts(one.pts), int(one.damaged), lasts_s, *ticks]
-                yield {"walked": told}, one.small.tobytes(), one.image
+                yield told, one.small.tobytes(), one.image
         return
+    assert isinstance(reader, FrameReader)
     last = None
     for tick, frame in _frames(reader, request, payload):
         told = [frame.index, from_fraction(frame.time_s), _pts(frame.pts), int(frame.damaged), tick]
-        yield {"frame": told}, b"", None if frame is last else frame.image
+        yield told, b"", None if frame is last else frame.image
         last = frame
 
 

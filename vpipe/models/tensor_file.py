@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +15,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from vpipe.errors import EnvironmentFault, UsageError
+from vpipe.errors import UsageError
+from vpipe.whole_file import write_whole_file
 
 
 def write_tensors(path: Path, description: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Writes a file beside and renames it: what is under `path` is whole. Raises EnvironmentFault."""
+    """Writes a file that is whole under its name. Raises EnvironmentFault `unwritable_output`."""
     described = json.dumps({**description, "digest": _digest(tensors)}, sort_keys=True)
     data = save_tensors(tensors, {"vpipe": described})
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(beside, 0o644)
-        os.replace(beside, path)
-    except OSError as error:
-        raise EnvironmentFault(
-            "unwritable_output", f"{path}: cannot write the weights ({error.strerror}); choose another -o"
-        ) from None
+    write_whole_file(path, data, "choose another -o", lasting=True)
 
 
 def read_tensors(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:

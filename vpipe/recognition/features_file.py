@@ -22,6 +22,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from vpipe.documents import read_document
 from vpipe.errors import EnvironmentFault, InputError
 
 SCHEMA = "vpipe.features/1"
@@ -258,7 +259,7 @@ def _read_npy(path: Path) -> tuple[np.ndarray, dict[str, Any] | None]:
     if not beside.exists():
         return table, None
     try:
-        description = json.loads(beside.read_text(encoding="utf-8"))
+        description = json.loads(read_document(beside))
     except (OSError, ValueError, RecursionError) as error:
         raise _bad(path, f"{beside.name} beside it cannot be read ({error})") from None
     if not isinstance(description, dict):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from vpipe.errors import InputError, Warning_
+from vpipe.errors import Warning_
 from vpipe.media import FrameSource, Timeline
 from vpipe.models import Stream
 from vpipe.models.layers import ClipNetwork
@@ -60,7 +60,7 @@ def scan_published(
     """Every snippet of a video by the conventions of an imported model.
 
     A video shorter than a window gives one snippet, its last frame held. Raises InputError as FrameSource
-    does, and `no_motion`.
+    does.
     """
     total = len(timeline) if grid.fps is None else int(timeline.times[-1] * grid.fps) + 1
     warnings: dict[str, Warning_] = {}
@@ -71,8 +71,6 @@ def scan_published(
             views = _rgb_views(path, ready, grid, total, progress)
         else:
             entry = open_flow(path, ready.stream, cache_dir, recognizer.device)
-            if not entry.pairs:
-                raise InputError("no_motion", f"{path}: too short for optical flow; give a longer video")
             flow_use = ensure_flow(entry, range(entry.pairs), jobs=jobs, progress=progress)
             warnings |= {w.code: w for w in entry.warnings}
             views = _flow_views(entry, ready, grid)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from vpipe.synth.scene import Scene, random_scene
 from vpipe.synth.textures import TexturePool, textures_from_videos
 from vpipe.synth.timing import TimedScene, Timeline, random_timeline
 from vpipe.synth.vocabulary import BACKGROUND, LABELS
+from vpipe.whole_file import whole
 
 RATES: tuple[Fraction, ...] = tuple(
     Fraction(*pair)
@@ -311,9 +311,5 @@ def _write_video(
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w") as file:
-        json.dump(value, file, indent=1)
-        file.write("\n")
-    os.chmod(beside, 0o644)
-    os.replace(beside, path)
+    with whole(path) as beside:
+        beside.write_text(json.dumps(value, indent=1) + "\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from vpipe.errors import EnvironmentFault, UsageError
+from vpipe.whole_file import whole
 
 
 class Stateful(Protocol):
@@ -28,16 +28,12 @@ class Checkpoint:
 
     def save(self, step: int, batches: int) -> None:
         """Raises EnvironmentFault `unwritable_output`; the checkpoint before stays."""
-        beside = self.path.with_suffix(".tmp")
+        beside = self.path.with_suffix(".tmp")  # the same for every run: what a killed one left goes
         values = {name: part.state_dict() for name, part in self.parts.items()}
         try:
-            with beside.open("wb") as file:
+            with whole(self.path, beside=beside, lasting=True), beside.open("wb") as file:
                 torch.save({"step": step, "batches": batches, "identity": self.identity, **values}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, self.path)
         except (OSError, RuntimeError) as error:  # torch says a full disk as a RuntimeError
-            beside.unlink(missing_ok=True)
             raise EnvironmentFault(
                 "unwritable_output",
                 f"{self.path}: cannot write the checkpoint ({error}); make room, then go on with --resume",

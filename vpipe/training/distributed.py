@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from vpipe.errors import UsageError, VpipeError
@@ -68,7 +69,14 @@ def joined(job: Job, device: str) -> Iterator[None]:
         return
     if device.startswith("cuda"):
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=_PATIENCE)
+    store, rank, world = next(rendezvous("env://", timeout=_PATIENCE))
+    # torchrun keeps one store for all attempts. Without a name for each, a process that is started again may
+    # read where one of the last attempt could be reached, and wait for what is gone.
+    store = dist.PrefixStore(  # type: ignore[attr-defined]
+        f"attempt-{job.restarts}", store
+    )
+    backend = "nccl" if device.startswith("cuda") else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=_PATIENCE)
     try:
         yield
     finally:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
@@ -25,13 +24,14 @@ from vpipe.errors import EnvironmentFault
 from vpipe.flow.methods import FlowFrame, flow_between
 from vpipe.flow.params import FlowParams
 from vpipe.flow.quantise import Storage
-from vpipe.media.convert import scaled_size
+from vpipe.media.upright import scaled_size
 from vpipe.recognition.preprocess import resize_flow
 from vpipe.synth.textures import TexturePool
 from vpipe.synth.vocabulary import FLIPPED, LABELS
 from vpipe.training.export import packaged_flow_recipe
 from vpipe.training.generated import draw_clip
 from vpipe.training.recipe import Recipe
+from vpipe.whole_file import whole
 
 log = logging.getLogger(__name__)
 
@@ -130,9 +130,8 @@ def make_block(recipe: Recipe, block: int, folder: Path) -> None:
         flow.append(encode(tvl1_flow(frames, params, recipe.size)))
         targets.append(clip.target)
     for kind, parts in zip(KINDS, (rgb, flow, targets), strict=True):
-        beside = folder / f".{kind}_{block:05d}.{os.getpid()}.npy"
-        np.save(beside, np.stack(parts))
-        os.replace(beside, _file(folder, kind, block))
+        with whole(_file(folder, kind, block)) as beside, beside.open("wb") as file:
+            np.save(file, np.stack(parts))
 
 
 def tvl1_flow(frames: list[np.ndarray], params: FlowParams, side: int) -> np.ndarray:

@@ -91,7 +91,8 @@ def train(
     """Trains on `dataset`: (network in eval mode, steps done, finished).
 
     network: to start from; None builds `recipe.architecture`. identity: what tells this run from others, for
-    --resume, beside the recipe. Stops early, with finished False, on Ctrl-C or SIGTERM, after the step.
+    --resume, beside the recipe. Stops early, with finished False, on Ctrl-C or SIGTERM: at once, in the state
+    of the last step; one process of several, after the step.
     Raises VpipeError: `not_finite`, naming the batch, where the loss is no longer a number (the
     last checkpoint is kept); `rank_lost` where another process of the run died.
     """
@@ -123,12 +124,17 @@ def train(
     meter = _Meter(recipe.batch, job, device)
     saved = time.monotonic()
     batches = read_ahead(dataset, mine, workers)
-    with BetweenSteps() as signals, losses_named(job, state.path):
+    alone = job.world == 1  # others wait for this one's part of a step
+    with BetweenSteps(lambda: state.save(step, done)) as signals, losses_named(job, state.path):
         try:
             while step < steps:
                 signals.check()
-                rate = run.step(step, steps, done, batches, dataset, meter, state.path)
-                step, done = step + 1, done + group
+                rate = run.begin(step, steps)
+                with signals.may_be_given_up() if alone else nullcontext():
+                    run.gradients(step, done, batches, dataset, meter, state.path)
+                with signals.whole():
+                    run.update()
+                    step, done = step + 1, done + group
                 if step % log_every == 0 or step == steps:
                     row = {"step": step, "steps": steps, **meter.row(), "learning_rate": rate}
                     if log:
@@ -140,7 +146,7 @@ def train(
                     saved = time.monotonic()
         except KeyboardInterrupt:
             if job.first:
-                state.save(step, done)
+                signals.save()
             return run.result(), step, False
         finally:
             getattr(batches, "close", lambda: None)()
@@ -170,6 +176,7 @@ class _Run:
     ) -> None:
         self.recipe, self.network, self.normalisation, self.device = recipe, network, normalisation, device
         self.job = job
+        self.buffers: dict[str, Tensor] = {}  # before the step under way
         self.forward = parallel(network, device) if job.world > 1 else network
         self.optimiser = make_optimiser(network, recipe)
         self.schedule = Schedule(recipe.schedule, recipe.warmup, recipe.milestones, recipe.decay)
@@ -183,16 +190,29 @@ class _Run:
 
     def parts(self) -> dict[str, Any]:
         """For the checkpoint."""
-        parts = {"network": self.network, "optimiser": self.optimiser, "scaler": self.scaler}
+        parts = {"network": self, "optimiser": self.optimiser, "scaler": self.scaler}
         return parts | ({"average": self.average} if self.average else {})
 
-    def step(
-        self, step: int, steps: int, done: int, batches: Any, dataset: Batches, meter: _Meter, kept: Path
-    ) -> float:
-        """One optimiser step on the next `accumulate` batches; the learning rate that it used."""
-        recipe = self.recipe
-        rate = recipe.learning_rate * self.schedule.rate(step, steps)
+    def state_dict(self) -> dict[str, Tensor]:
+        """The network's as of the last whole step: in between, batch norms have counted more."""
+        values = self.network.state_dict()
+        return values | {name: value for name, value in self.buffers.items() if name in values}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.network.load_state_dict(state)
+
+    def begin(self, step: int, steps: int) -> float:
+        """The learning rate of the next step."""
+        rate = self.recipe.learning_rate * self.schedule.rate(step, steps)
         set_rate(self.optimiser, rate, self.schedule.momentum(step, steps))
+        return rate
+
+    def gradients(
+        self, step: int, done: int, batches: Any, dataset: Batches, meter: _Meter, kept: Path
+    ) -> None:
+        """Those of a step, from the next `accumulate` batches. Raises VpipeError `not_finite`."""
+        recipe = self.recipe
+        self.buffers = {name: value.clone() for name, value in self.network.named_buffers()}
         self.optimiser.zero_grad(set_to_none=True)
         for turn in range(recipe.accumulate):
             number = done + turn * self.job.world + self.job.rank
@@ -216,16 +236,21 @@ class _Run:
                     )
                 self.scaler.scale(loss / recipe.accumulate).backward()
             meter.add(float(loss.detach()), float((logits.argmax(1) == targets.argmax(1)).float().mean()))
+
+    def update(self) -> None:
+        """The step itself, by the gradients."""
+        recipe = self.recipe
         self.scaler.unscale_(self.optimiser)
         nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip_gradient)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         if self.average:
             self.average.update(self.network)
-        return rate
+        self.buffers = {}
 
     def result(self) -> nn.Module:
-        """The trained network in eval mode: the average where one was kept."""
+        """The trained network in eval mode, as of the last whole step: the average where one was kept."""
+        self.network.load_state_dict(self.state_dict())
         if self.average:
             self.network.load_state_dict(self.average.weights())
         return self.network.eval()

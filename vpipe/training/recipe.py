@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from vpipe.documents import read_document
 from vpipe.errors import UsageError
 
 PACKAGED_RECIPES = Path(__file__).parent / "recipes"
@@ -86,7 +87,7 @@ def load_recipe(name_or_path: str) -> Recipe:
             "unknown_recipe", f"{name_or_path}: no such recipe; give a TOML file or one of: {known}"
         )
     try:
-        values = tomllib.loads(path.read_text())
+        values = tomllib.loads(read_document(path).decode())
         unknown = set(values) - {f.name for f in fields(Recipe)}
         if unknown:
             raise ValueError(f"unknown key {', '.join(sorted(unknown))}")
@@ -96,7 +97,7 @@ def load_recipe(name_or_path: str) -> Recipe:
         recipe = Recipe(**values)
         _check(recipe)
         return recipe
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, TypeError, ValueError, ZeroDivisionError) as error:
+    except (OSError, TypeError, ValueError, ZeroDivisionError, RecursionError) as error:
         raise UsageError("bad_recipe", f"{path}: not a usable recipe: {error}") from None
 
 

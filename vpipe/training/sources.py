@@ -10,6 +10,7 @@ import numpy as np
 
 from vpipe import threads
 from vpipe.cache.store import default_root
+from vpipe.documents import LARGE_BYTES, read_document
 from vpipe.errors import UsageError
 from vpipe.media import FrameSource
 from vpipe.synth.vocabulary import LABELS
@@ -52,12 +53,12 @@ class VideoClips:
                 "bad_data", f'{folder}: videos train RGB models; flow recipes take data = "generated"'
             )
         try:
-            truth: dict[str, Any] = json.loads((folder / "truth.json").read_text())
+            truth: dict[str, Any] = json.loads(read_document(folder / "truth.json", LARGE_BYTES))
             self._videos = [
                 (folder / Path(name).name, LABELS.index(row["label"]))
                 for name, row in sorted(truth["videos"].items())
             ]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UsageError(
                 "bad_data",
                 f"{folder}: no usable truth.json ({error}); make one with: vpipe synth clips -o {folder}",

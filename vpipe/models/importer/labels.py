@@ -12,8 +12,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
+from vpipe.documents import read_document
 from vpipe.errors import UsageError
 
 FOLDER = Path(__file__).parents[1] / "labels"
@@ -55,7 +57,7 @@ def find_labels(given: str | None, classes: int, layout: str) -> tuple[str, ...]
 def read_labels(path: Path) -> tuple[str, ...]:
     """Labels from a text file, one a line, in the order of the classes. Raises UsageError `bad_labels`."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_document(path).decode("utf-8-sig").splitlines()
     except OSError as error:
         raise UsageError("bad_labels", f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
@@ -63,7 +65,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
     labels = tuple(line.strip() for line in lines if line.strip())
     if not labels:
         raise UsageError("bad_labels", f"{path}: it holds no labels; write one a line")
-    twice = [label for label in dict.fromkeys(labels) if labels.count(label) > 1]
+    twice = [label for label, count in Counter(labels).items() if count > 1]
     if twice:
         raise UsageError(
             "bad_labels", f"{path}: '{twice[0]}' stands there twice; each label once, one a line"
