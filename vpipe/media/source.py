@@ -152,8 +152,8 @@ class FrameSource:
             yield frame
 
     def walk(self, fps: Fraction | None = None) -> Iterator[WalkedFrame]:
-        """Every frame in order, with a small picture of it, and the full one of those nearest to a k / fps (see
-        `walking`)."""
+        """Every frame in order, with a small picture of it, and the full one of those nearest to a k / fps
+        (see `walking`)."""
         from vpipe.media.shots import HEIGHT, WIDTH  # start-up: OpenCV
 
         def walked(header: Header, payload: bytes, image: Image | None) -> WalkedFrame:
