@@ -11,8 +11,8 @@ column:
     HEAD       --head HEAD, for each packaged one, or those given to this command
 
 mAP is ActivityNet's, over all videos; predictions in videos without action are wrong ones. Cuts are judged on
-films made of ../shared/clips where that folder is there. `--no-speed` leaves the timing out (see
-`detection_speed`).
+films made of ../shared/clips where that folder is there. `--part` measures the videos, the cuts or the speed
+(see `detection_speed`) alone.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ SEED = 7007
 AVERAGED = (0.3, 0.4, 0.5, 0.6, 0.7)
 TIOUS = (*AVERAGED, 0.75, 0.9, 0.95)
 AT = 0.5  # the one threshold of scores at which recall, precision and false detections are counted
+PARTS = ("videos", "cuts", "speed")
 FINE_FPS = Fraction(24000, 1001)  # from here on frames are close enough for tIoU 0.95
 RESAMPLES = 400
 CLIPS = Path(__file__).resolve().parent.parent.parent / "shared" / "clips"
@@ -266,24 +267,27 @@ def main() -> None:
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--head", action="append", metavar="HEAD", help="not the packaged heads, but these")
     parser.add_argument("--videos", type=Path, metavar="DIR", help="keep the videos here, or find them here")
-    parser.add_argument("--no-speed", action="store_true")
+    parser.add_argument(
+        "--part", action="append", choices=PARTS, help="measure this part alone; the rest of FILE stays"
+    )
     parser.add_argument("-j", "--jobs", type=int)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result here, not to stdout")
     options = parser.parse_args()
     threads.set_jobs(options.jobs)
+    parts, result = options.part or PARTS, {}
+    if options.part and options.json and options.json.exists():
+        result = json.loads(options.json.read_text())
     with tempfile.TemporaryDirectory() as temporary:
-        folder = options.videos or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
-        videos = list(
-            make(
-                folder, options.seed, options.scenes, options.without_action, options.seconds, threads.jobs()
-            )
-        )
-        result = measure(folder, videos, options.model, options.head or packaged_heads())
-        result = {"seed": options.seed, **result}
-        if CLIPS.is_dir():
+        if "videos" in parts:
+            folder = options.videos or Path(temporary)
+            folder.mkdir(parents=True, exist_ok=True)
+            count = options.scenes, options.without_action
+            videos = list(make(folder, options.seed, *count, options.seconds, threads.jobs()))
+            heads = options.head or packaged_heads()
+            result |= {"seed": options.seed, **measure(folder, videos, options.model, heads)}
+        if "cuts" in parts and CLIPS.is_dir():
             result["cuts_in_films"] = shot_f1(CLIPS, Path(temporary))
-        if not options.no_speed:
+        if "speed" in parts:
             result["speed"] = speed(Path(temporary), options.model)
     text = json.dumps(result, indent=1)
     if options.json:
