@@ -83,7 +83,7 @@ def detect(
     batch_size: Batch = 8,
     dtype: Annotated[
         Literal["auto", "fp32", "bf16", "fp16"],
-        typer.Option(help="Precision; auto: bf16 where the CPU has matrix units for it, else fp32."),
+        typer.Option(help="Precision; auto: bf16 where the CPU multiplies it, else fp32."),
     ] = "auto",
 ) -> None:
     """Find labelled moments (start, end, score) in long videos.
