@@ -8,11 +8,11 @@ column:
 
     windows    --candidates windows --no-refine
     grouping   the default: grouping and refinement
-    HEAD       --head HEAD, for each one given to this command
+    HEAD       --head HEAD, for each packaged one, or those given to this command
 
 mAP is ActivityNet's, over all videos; predictions in videos without action are wrong ones. Cuts are judged on
-films made of ../shared/clips where that folder is there. `--no-speed` leaves the timing out (see
-`detection_speed`).
+films made of ../shared/clips where that folder is there. `--part` measures the videos, the cuts or the speed
+(see `detection_speed`) alone.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +37,14 @@ from benchmarks.films import shot_f1
 from benchmarks.untrimmed import Video, make
 from vpipe import threads
 from vpipe.detection.detector import DetectorSettings, Segment, detect
-from vpipe.detection.heads.head import load_head
-from vpipe.detection.heads.run import HeadResult, detect_with_head
+from vpipe.detection.heads.head import load_head, packaged_heads
+from vpipe.detection.heads.run import detect_with_head
 from vpipe.evaluation.anet import detection_map
 from vpipe.evaluation.formats import SegmentTable
 from vpipe.evaluation.frames import Runs, frame_scores
 from vpipe.models import DEFAULT_MODEL, load_model
 from vpipe.recognition.features import FeatureRecognizer, split_features
+from vpipe.recognition.grid import SnippetGrid
 from vpipe.recognition.precision import resolve_dtype
 from vpipe.recognition.recognizer import Recognizer
 from vpipe.recognition.snippets import ScannedVideo, detection_grid, scan
@@ -51,12 +54,10 @@ SEED = 7007
 AVERAGED = (0.3, 0.4, 0.5, 0.6, 0.7)
 TIOUS = (*AVERAGED, 0.75, 0.9, 0.95)
 AT = 0.5  # the one threshold of scores at which recall, precision and false detections are counted
+PARTS = ("videos", "cuts", "speed")
 FINE_FPS = Fraction(24000, 1001)  # from here on frames are close enough for tIoU 0.95
 RESAMPLES = 400
 CLIPS = Path(__file__).resolve().parent.parent.parent / "shared" / "clips"
-
-# A column: what is found in one video that has been scanned.
-Column = Callable[[Path, ScannedVideo], HeadResult]
 
 
 @dataclass(frozen=True)
@@ -66,36 +67,62 @@ class Found:
     frame_labels: Runs | None
 
 
-def with_settings(settings: DetectorSettings) -> Column:
-    return lambda path, scanned: HeadResult(detect(scanned.scores, settings), None)
+class Columns:
+    """What is found in one video, column by column, as by `vpipe detect` with the options of the column."""
+
+    def __init__(self, name: str, dtype: str, heads: Sequence[str]) -> None:
+        model = load_model(name)
+        self._plain = Recognizer(model, dtype=dtype, batch_size=8)
+        self._seeing = FeatureRecognizer(model, dtype=dtype, batch_size=8)
+        self._heads = {head: load_head(head) for head in heads}
+
+    def find(self, path: Path, video: Video) -> dict[str, Found]:
+        scores = scan(path, self._plain, grid=detection_grid(self._plain)).scores
+        found = {
+            name: Found(video, detect(scores, settings), None)
+            for name, settings in (
+                ("windows", replace(DetectorSettings(), candidates="windows", refine=False)),
+                ("grouping", DetectorSettings()),
+            )
+        }
+        scanned: dict[SnippetGrid, ScannedVideo] = {}  # heads on one grid share a pass
+        for name, head in self._heads.items():
+            grid = head.grid(self._seeing)
+            if grid not in scanned:
+                scanned[grid] = scan(path, self._seeing, grid=grid)
+            seen = scanned[grid]
+            parts, features = split_features(seen.scores, path, self._seeing, grid, seen.info.rate)
+            result = detect_with_head(head, features, DetectorSettings(), parts)
+            found[name] = Found(video, result.segments, result.frame_labels)
+        return found
+
+
+_columns: Columns  # of this process
+
+
+def _begin(name: str, dtype: str, heads: Sequence[str]) -> None:
+    global _columns
+    threads.set_jobs(1)
+    _columns = Columns(name, dtype, heads)
+
+
+def _find(path: Path, video: Video) -> dict[str, Found]:
+    return _columns.find(path, video)
 
 
 def run(
-    folder: Path, videos: Sequence[Video], recognizer: Recognizer, grid: Any, columns: dict[str, Column]
+    folder: Path, videos: Sequence[Video], name: str, dtype: str, heads: Sequence[str]
 ) -> dict[str, list[Found]]:
-    """Every column over every video; a video is scanned once for all of them."""
-    found: dict[str, list[Found]] = {name: [] for name in columns}
-    for number, video in enumerate(videos):
-        path = folder / video.file
-        scanned = scan(path, recognizer, grid=grid, jobs=threads.jobs())
-        for name, column in columns.items():
-            result = column(path, scanned)
-            found[name].append(Found(video, result.segments, result.frame_labels))
-        if (number + 1) % 10 == 0:
-            print(f"{number + 1}/{len(videos)} videos", file=sys.stderr)
+    """Every column over every video, as many videos at a time as there are jobs."""
+    paths = [folder / video.file for video in videos]
+    found: dict[str, list[Found]] = {}
+    with ProcessPoolExecutor(threads.jobs(), get_context("spawn"), _begin, (name, dtype, heads)) as pool:
+        for number, columns in enumerate(pool.map(_find, paths, videos)):
+            for column, one in columns.items():
+                found.setdefault(column, []).append(one)
+            if (number + 1) % 10 == 0:
+                print(f"{number + 1}/{len(videos)} videos", file=sys.stderr)
     return found
-
-
-def head_column(head: str, recognizer: FeatureRecognizer) -> tuple[Any, Column]:
-    """The snippet grid of a learned head, and its column, as `vpipe detect --head HEAD` has it."""
-    learnt = load_head(head)
-    grid = learnt.grid(recognizer)
-
-    def column(path: Path, scanned: ScannedVideo) -> HeadResult:
-        scores, features = split_features(scanned.scores, path, recognizer, grid, scanned.info.rate)
-        return detect_with_head(learnt, features, DetectorSettings(), scores)
-
-    return grid, column
 
 
 # What is made of the findings of a column
@@ -118,7 +145,9 @@ def summary(found: Sequence[Found]) -> dict[str, Any]:
     result = {
         "average_map_0.3_0.7": _percent(values[: len(AVERAGED)].mean()),
         "map": {f"{t:.2f}": _percent(value) for t, value in zip(TIOUS, values, strict=True)},
-        "map_0.95_from_23.976_fps": _percent(map_at(fine)[TIOUS.index(0.95)]) if fine else None,
+        "map_0.95_from_23.976_fps": _percent(map_at(fine)[TIOUS.index(0.95)])
+        if any(one.video.truth for one in fine)
+        else None,
         "map_0.75_by_fps": {fps: _percent(v[TIOUS.index(0.75)]) for fps, v in by_rate.items()},
         "at_score_0.5": at_threshold(found),
         "twins": twins(found),
@@ -236,26 +265,29 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=40.0, help="length of each video")
     parser.add_argument("--seed", type=int, default=SEED, help="of the generator; not one used in training")
     parser.add_argument("--model", default=DEFAULT_MODEL)
-    parser.add_argument("--head", action="append", default=[], metavar="HEAD", help="also this learned head")
+    parser.add_argument("--head", action="append", metavar="HEAD", help="not the packaged heads, but these")
     parser.add_argument("--videos", type=Path, metavar="DIR", help="keep the videos here, or find them here")
-    parser.add_argument("--no-speed", action="store_true")
+    parser.add_argument(
+        "--part", action="append", choices=PARTS, help="measure this part alone; the rest of FILE stays"
+    )
     parser.add_argument("-j", "--jobs", type=int)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result here, not to stdout")
     options = parser.parse_args()
     threads.set_jobs(options.jobs)
+    parts, result = options.part or PARTS, {}
+    if options.part and options.json and options.json.exists():
+        result = json.loads(options.json.read_text())
     with tempfile.TemporaryDirectory() as temporary:
-        folder = options.videos or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
-        videos = list(
-            make(
-                folder, options.seed, options.scenes, options.without_action, options.seconds, threads.jobs()
-            )
-        )
-        result = measure(folder, videos, options.model, options.head)
-        result = {"seed": options.seed, **result}
-        if CLIPS.is_dir():
+        if "videos" in parts:
+            folder = options.videos or Path(temporary)
+            folder.mkdir(parents=True, exist_ok=True)
+            count = options.scenes, options.without_action
+            videos = list(make(folder, options.seed, *count, options.seconds, threads.jobs()))
+            heads = options.head or packaged_heads()
+            result |= {"seed": options.seed, **measure(folder, videos, options.model, heads)}
+        if "cuts" in parts and CLIPS.is_dir():
             result["cuts_in_films"] = shot_f1(CLIPS, Path(temporary))
-        if not options.no_speed:
+        if "speed" in parts:
             result["speed"] = speed(Path(temporary), options.model)
     text = json.dumps(result, indent=1)
     if options.json:
@@ -267,16 +299,7 @@ def main() -> None:
 def measure(folder: Path, videos: Sequence[Video], name: str, heads: Sequence[str]) -> dict[str, Any]:
     """All columns."""
     model, dtype = load_model(name), resolve_dtype("auto", "cpu")
-    plain = Recognizer(model, dtype=dtype, batch_size=8)
-    columns = {
-        "windows": with_settings(replace(DetectorSettings(), candidates="windows", refine=False)),
-        "grouping": with_settings(DetectorSettings()),
-    }
-    found = run(folder, videos, plain, detection_grid(plain), columns)
-    for head in heads:
-        seeing = FeatureRecognizer(model, dtype=dtype, batch_size=8)
-        grid, column = head_column(head, seeing)
-        found |= run(folder, videos, seeing, grid, {head: column})
+    found = run(folder, videos, name, dtype, heads)
     return {
         "model": model.name,
         "hash": model.hash,

@@ -49,9 +49,12 @@ class Video:
     truth: list[tuple[str, float, float]]
 
 
-def make(folder: Path, seed: int, scenes: int, quiet: int, seconds: float, jobs: int) -> Iterator[Video]:
-    """`scenes` scenes twice each and `quiet` videos without action; files that are there already stay."""
-    tasks = [(folder, seed, number, number >= scenes, seconds) for number in range(scenes + quiet)]
+def make(
+    folder: Path, seed: int, scenes: int, quiet: int, seconds: float, jobs: int, *, twins: bool = True
+) -> Iterator[Video]:
+    """`scenes` scenes, twice each (or only one of the `twins`), and `quiet` videos without action; files that
+    are there already stay."""
+    tasks = [(folder, seed, number, number >= scenes, seconds, twins) for number in range(scenes + quiet)]
     if jobs <= 1:
         for task in tasks:
             yield from _make_scene(*task)
@@ -61,7 +64,9 @@ def make(folder: Path, seed: int, scenes: int, quiet: int, seconds: float, jobs:
             yield from videos
 
 
-def _make_scene(folder: Path, seed: int, number: int, quiet: bool, seconds: float) -> list[Video]:
+def _make_scene(
+    folder: Path, seed: int, number: int, quiet: bool, seconds: float, twins: bool = True
+) -> list[Video]:
     cv2.setNumThreads(1)
     rng = np.random.default_rng([seed, 7, number])
     width, height = SIZES[int(rng.integers(len(SIZES)))]
@@ -74,7 +79,7 @@ def _make_scene(folder: Path, seed: int, number: int, quiet: bool, seconds: floa
     truth = [(p.label, p.start_s, p.end_s) for p in timeline.parts if p.label != BACKGROUND]
     inner = timeline.parts[:-1]
     videos = []
-    for vfr in (bool(number % 2),) if quiet else (False, True):
+    for vfr in (False, True) if twins and not quiet else (bool(number % 2),):
         name = f"scene_{number:03d}_{'vfr' if vfr else 'cfr'}"
         path, note = folder / f"{name}.mp4", folder / f"{name}.json"
         times = _variable(count, fps, np.random.default_rng([seed, 8, number])) if vfr else None

@@ -99,6 +99,18 @@ def test_segments_at_the_borders_of_the_video() -> None:
     assert (found[0].start_s, found[1].end_s) == (0.0, 20.0)
 
 
+def test_a_part_of_a_moment_scores_little() -> None:
+    """Scores dip in the middle of a moment at the end of a video: neither half stands for itself."""
+    scores = snippet_scores(np.random.default_rng(0), [(1, 10.0, 20.0)], 20.0, noise=0.0)
+    table = scores.probabilities.copy()
+    dip = np.abs(scores.centre_s - 15.0) < 0.4
+    table[dip, 1], table[dip, 0] = 0.4, 0.6
+    whole, *parts = sorted(detect(replace(scores, probabilities=table)), key=lambda s: -s.score)
+    assert (whole.start_s, whole.end_s) == pytest.approx((10.0, 20.0), abs=0.3)
+    assert whole.score > 0.7
+    assert all(part.score < 0.2 for part in parts)
+
+
 def test_background_only_when_asked() -> None:
     scores = clean([(3, 8.0, 12.0)])
     assert {s.label for s in detect(scores)} == {LABELS[3]}

@@ -65,6 +65,6 @@ def test_voting_moves_boundaries_and_no_scores(videos: tuple) -> None:
     for video in plain:
         # A segment that was joined over the border of two sections weighs their scores by their lengths.
         one, other = (sorted(s.score for s in result[video]) for result in (plain, voted))
-        assert one == pytest.approx(other, abs=0.01)
+        assert one == pytest.approx(other, abs=0.03)
     starts = [np.sort([s.start_s for some in result.values() for s in some]) for result in (plain, voted)]
     assert not np.allclose(*starts)

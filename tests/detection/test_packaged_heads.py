@@ -34,4 +34,4 @@ def test_a_packaged_head_fits_its_model(name: str, tmp_path: Path, make_clip: Ca
 
 
 def test_the_heads_are_small() -> None:
-    assert sum(path.stat().st_size for path in FOLDER.glob("*.safetensors")) < 2_000_000
+    assert sum(path.stat().st_size for path in FOLDER.glob("*.safetensors")) < 4_000_000

@@ -32,8 +32,13 @@ def pan(seed: int, frames: int, step_px: int) -> list[np.ndarray]:
 
 
 def cuts(pictures: Sequence[np.ndarray], fps: float = 25) -> list[int]:
+    return cuts_at(pictures, [k / fps for k in range(len(pictures))])
+
+
+def cuts_at(pictures: Sequence[np.ndarray], times_s: Sequence[float]) -> list[int]:
     detector = ShotDetector()
-    found = [c for k, p in enumerate(pictures) for c in detector.add(np.ascontiguousarray(p), k / fps)]
+    shown = zip(pictures, times_s, strict=True)
+    found = [c for picture, t in shown for c in detector.add(np.ascontiguousarray(picture), t)]
     return [cut.frame for cut in found + detector.close()]
 
 
@@ -45,6 +50,27 @@ def test_a_cut_between_two_pans(step_px: int) -> None:
 @pytest.mark.parametrize("step_px", [0, 2, 8])
 def test_motion_is_no_cut(step_px: int) -> None:
     assert cuts(pan(3, 22, step_px)) == []
+
+
+def roll(seed: int, times_s: Sequence[float], rate: float) -> list[np.ndarray]:
+    """Small pictures of a camera that turns `rate` radians a second over a texture."""
+    picture, size = texture(seed), (WIDTH, HEIGHT)
+    turns = [cv2.getRotationMatrix2D((128, 128), float(np.degrees(rate * t)), 1.0) for t in times_s]
+    shift = np.array([[0, 0, 128 - WIDTH / 2], [0, 0, 128 - HEIGHT / 2]])
+    return [cv2.warpAffine(picture, turn - shift, size, borderMode=cv2.BORDER_REFLECT) for turn in turns]
+
+
+@pytest.mark.parametrize(("rate", "lost"), [(0.8, 3), (1.2, 3), (2.0, 1), (2.0, 2)])
+def test_a_frame_that_comes_late_in_motion_is_no_cut(rate: float, lost: int) -> None:
+    times = [k / 10 for k in range(30) if not 15 <= k < 15 + lost]
+    assert cuts_at(roll(1, times, rate), times) == []
+
+
+@pytest.mark.parametrize("lost", [0, 1, 3])
+def test_a_cut_at_a_frame_that_comes_late(lost: int) -> None:
+    times = [k / 10 for k in range(30) if not 15 <= k < 15 + lost]
+    assert cuts_at(roll(1, times[:15], 0.0) + roll(2, times[15:], 1.2), times) == [15]
+    assert cuts_at(roll(1, times[:15], 1.2) + roll(2, times[15:], 0.0), times) == [15]
 
 
 def test_cuts_close_to_the_ends() -> None:

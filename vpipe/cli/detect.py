@@ -90,7 +90,7 @@ def detect(
     ] = None,
     dtype: Annotated[
         Literal["auto", "fp32", "bf16", "fp16"],
-        typer.Option(help="Precision; auto: bf16 where the CPU has matrix units for it, else fp32."),
+        typer.Option(help="Precision; auto: bf16 where the CPU multiplies it, else fp32."),
     ] = "auto",
     compile_: Compile = False,
 ) -> None:

@@ -21,9 +21,9 @@ from vpipe.detection.sections import Section, Sections
 from vpipe.detection.windows import PrefixSums, sliding_windows
 from vpipe.recognition.scores import ScorePart, SnippetScores
 
-CONTEXT_WEIGHT = 1.0  # lambda in: score = mean inside - lambda * mean of the context
+CONTEXT_WEIGHT = 1.0  # lambda in: score = mean inside - lambda * mean of the louder side of the context
 CONTEXT_SHARE = 0.5  # length of the context on either side, in lengths of the segment
-SMOOTHING_S = 0.25  # sigma of the Gaussian over the snippet scores
+SMOOTHING_S = 0.35  # sigma of the Gaussian over the snippet scores
 DUPLICATE_IOU = 0.95  # candidates of one label that overlap more are one
 SOFT_SIGMA = 0.5
 HARD_IOU = 0.5
@@ -215,10 +215,13 @@ def _joined(before: Segment, after: Segment) -> Segment:
 
 
 def _contrast(runs: np.ndarray, sums: PrefixSums, column: int) -> np.ndarray:
-    """Mean inside minus CONTEXT_WEIGHT times the mean of the context on both sides, (K,)."""
+    """Mean inside minus CONTEXT_WEIGHT times the mean of the louder side of the context, (K,).
+
+    Of both sides together half a moment would get half a score: it goes on on one side only.
+    """
     label = np.full(len(runs), column, dtype=np.int64)
     start, end = runs[:, 0], runs[:, 1]
     reach = (end - start) * CONTEXT_SHARE
     inside = sums.mean(start, end, label)
-    context = (sums.mean(start - reach, start, label) + sums.mean(end, end + reach, label)) / 2
+    context = np.maximum(sums.mean(start - reach, start, label), sums.mean(end, end + reach, label))
     return np.asarray(inside - CONTEXT_WEIGHT * context)

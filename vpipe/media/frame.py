@@ -29,8 +29,9 @@ class WalkedFrame:
     """One frame of a walk.
 
     index, time_s, pts, damaged: as in `Frame`. lasts_s: how long the file says that it stays, seconds; 0
-    where it does not say. small: as `small_picture` makes it. ticks: the k at which it is the frame shown at
-    k / fps, as in `Timeline.grid`. image: as in `Frame`; None where there is no such k.
+    where it does not say. small: as `small_picture` makes it. ticks: the k for which it is the frame nearest
+    to k / fps (see `walking`), as many in all as in `Timeline.grid`. image: as in `Frame`; None where there
+    is no such k.
     """
 
     index: int

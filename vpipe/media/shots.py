@@ -38,6 +38,8 @@ ALONE = 5.0  # change at such a cut, over the greatest change around
 BACK = 0.15  # likeness to what was before a flash, over that of the flash itself
 OUTLIER = 1.5  # what is not found at a cut, over what is not found in the frames around it
 AROUND = 3  # frames before and after that a cut is compared with: it is known this many frames later
+LATEST_S = 0.5  # behind the frame before: what comes later still is no matter of motion
+FASTEST = 2.0  # motion over that of a frame around, at most, for coming later after the one before
 SOFT_S = 0.25  # frames around but the nearest two count only within this time: at low rates all moves far
 
 
@@ -152,6 +154,8 @@ class ShotDetector:
         explained = FOUND_ALONE if frame.change > ALONE * most else FOUND
         if here <= 1 - explained or any(self._unlike(i) * OUTLIER > here for i in around):
             return []
+        if self._explained_by_gap(place, here):
+            return []
         later = min(place + 2, len(self._recent) - 1)
         if later > place:
             back = likeness(self._recent[place - 1].picture, self._recent[later].picture)
@@ -159,11 +163,33 @@ class ShotDetector:
                 return []  # a flash: what was there before is back
         return [Cut(self._frames - 1 - ahead, frame.time_s)]
 
+    def _explained_by_gap(self, place: int, here: float) -> bool:
+        """Whether motion as fast as before and after makes a picture so new that comes so late."""
+        if not 0 < self._gap_s(place) <= LATEST_S:
+            return False
+        sides = (
+            range(max(1, place - AROUND), place),
+            range(place + 1, min(len(self._recent), place + 1 + AROUND)),
+        )
+        return (
+            sum(max((self._expected(i, place) for i in side), default=0.0) for side in sides) / 2 * OUTLIER
+            > here
+        )
+
+    def _expected(self, i: int, place: int) -> float:
+        """What would not be found in frame `place` if all moved as it does in frame i."""
+        longer = self._gap_s(place) / self._gap_s(i) if self._gap_s(i) > 0 else FASTEST
+        return self._searched(i) * min(longer, FASTEST)
+
+    def _gap_s(self, place: int) -> float:
+        return self._recent[place].time_s - self._recent[place - 1].time_s
+
     def _unlike(self, place: int) -> float:
         """What of a frame is not found in the one before it, in [0, 1]."""
+        return 0.0 if self._recent[place].change <= AT_LEAST else self._searched(place)
+
+    def _searched(self, place: int) -> float:
         frame = self._recent[place]
-        if frame.change <= AT_LEAST:
-            return 0.0
         if frame.unlike is None:
             frame.unlike = 1 - likeness(self._recent[place - 1].picture, frame.picture)
         return frame.unlike

@@ -136,7 +136,8 @@ class FrameSource(Told):
             yield frame
 
     def walk(self, fps: Fraction | None = None) -> Iterator[WalkedFrame]:
-        """Every frame in order, with a small picture of it, and the full one of those shown at a k / fps."""
+        """Every frame in order, with a small picture of it, and the full one of those nearest to a k / fps
+        (see `walking`)."""
         from vpipe.media.shots import HEIGHT, WIDTH  # start-up: OpenCV
 
         how: dict[str, Any] = {"fps": fps and from_fraction(fps), "start_s": None, "end_s": None}

@@ -4,7 +4,7 @@
     snippet 0           [-------c-------)
     snippet 1                   [-------c-------)
 
-The grid is the video's own frames, or those shown at k / fps. Packaged models and those of `vpipe train`
+The grid is the video's own frames, or those nearest to k / fps. Packaged models and those of `vpipe train`
 look at points of time, so their c is half way from the first frame to the last, (window - 1) / 2; an imported
 model looks at frames that last, and its c is where the second half begins, window / 2.
 """

@@ -195,7 +195,7 @@ class _Ring:
     def _add(self, frame: WalkedFrame, tick: int) -> None:
         assert frame.image is not None  # it has a tick
         self._pictures.append(frame.image)
-        # What is shown was seen a little before, at rates below the grid's as much as a step; where a picture
-        # stands for long, it still shows how things are.
+        # What is shown was seen a little before or after, at rates below the grid's as much as a step before;
+        # where a picture stands for long, it still shows how things are.
         tick_s = float(tick / self._fps)
         self._seen_s.append(max(float(frame.time_s), tick_s - float(1 / self._fps)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +21,23 @@ class ScorePart:
     cuts: tuple[Cut, ...]  # known since the last part
     decided_s: float  # before this time all cuts are known
     duration_s: float | None = None  # of the video, in its last part
+
+
+def joined(parts: Iterable[ScorePart]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Probabilities (S, C), centres (S,) and frame times (N,) of all parts of a video, as they come.
+
+    They are kept in three pieces of memory and not in thousands of small ones: those would lie between the
+    pictures that come and go, and hold on to many times their own size.
+    """
+    probabilities, centre_s, times_s = array("f"), array("d"), array("d")
+    labels = 0
+    for part in parts:
+        labels = part.probabilities.shape[1]
+        probabilities.frombytes(np.ascontiguousarray(part.probabilities, dtype=np.float32).tobytes())
+        centre_s.frombytes(part.centre_s.tobytes())
+        times_s.frombytes(part.frame_times_s.tobytes())
+    table = np.array(probabilities, dtype=np.float32).reshape(-1, max(1, labels))
+    return table, np.array(centre_s), np.array(times_s)
 
 
 @dataclass(frozen=True)

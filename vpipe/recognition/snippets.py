@@ -19,7 +19,7 @@ from vpipe.recognition.grid import SnippetGrid, snippet_grid
 from vpipe.recognition.one_pass import OnePass
 from vpipe.recognition.preprocess import resize_flow
 from vpipe.recognition.recognizer import ReadyStream, Recognizer
-from vpipe.recognition.scores import SnippetScores
+from vpipe.recognition.scores import SnippetScores, joined
 from vpipe.recognition.snippets_published import scan_published
 
 FLOWS_AT_A_TIME = 32
@@ -153,11 +153,9 @@ def _scan_grid(
             one = OnePass(
                 found.source, ready, grid, batch_size=recognizer.batch_size, jobs=jobs, progress=progress
             )
-            parts = list(one.parts())
-            found.scores.append(np.concatenate([p.probabilities for p in parts if len(p.probabilities)]))
-            centre_s = np.concatenate([part.centre_s for part in parts])
+            scores, centre_s, found.frame_times_s = joined(one.parts())
+            found.scores.append(scores)
             found.cuts, found.duration_s = one.cuts, one.duration_s
-            found.frame_times_s = np.concatenate([part.frame_times_s for part in parts])
             continue
         found.source.require_motion()
         entry = open_flow(path, stream, cache_dir, recognizer.device)
