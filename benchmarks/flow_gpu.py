@@ -2,10 +2,10 @@
 
     python -m benchmarks.flow_gpu [--device cuda:0] [--queues 8] [--json FILE]
 
-64 pairs lie on the device, their flow stays there; decoding and copies are not in the figures. They are pairs of
-the clips in ../shared/clips, or generated ones where there are none (which take `parity` four times as many
-iterations). The floor: every plane of every step goes through the device's memory once, where several iterations
-are one step. Without a GPU it says so and measures nothing.
+64 pairs lie on the device, their flow stays there; decoding and copies are not in the figures. They are pairs
+of the clips in ../shared/clips, or generated ones where there are none (which take `parity` four times as
+many iterations). The floor: every plane of every step goes through the device's memory once, where several
+iterations are one step. Without a GPU it says so and measures nothing.
 """
 
 from __future__ import annotations
@@ -124,7 +124,8 @@ def main() -> None:
             f"{row['share_of_floor']:7.0%}"
         )
     if options.json:
-        options.json.write_text(json.dumps({"device": properties.name, "pairs": kind, "rows": rows}, indent=2) + "\n")
+        found = {"device": properties.name, "pairs": kind, "rows": rows}
+        options.json.write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":

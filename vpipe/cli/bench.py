@@ -110,7 +110,7 @@ def bench(
     for folder in {cache / "comparison", *(path.parent for path in (output, plot) if path is not None)}:
         prepare_output_dir(folder)
     target = options.resolve_device()
-    interrupt.be_patient(SAVE_S)  # networks under way write a checkpoint
+    interrupt.be_patient(SAVE_S, interrupt.SPEAK_S)  # networks under way write a checkpoint
     with _Told(options) as told, Workers(threads.jobs()) as workers, one_thread():
         document = compare(
             plan, contenders, fusions, cache, workers=workers, device=target, again=train, say=told.say

@@ -4,8 +4,8 @@ A queue of up to 64 pairs goes down the pyramid together:
 
     frames ──► textures of every level ──► coarsest level ──► ... ──► finest level ──► flow
 
-`vpipe.flow.gpu_level` is one level; `gpu_pictures`, `gpu_kernels`, `gpu_sweep` and `gpu_median` are kernels. A
-whole queue is recorded once and replayed, but for recipes whose iterations end by a measured change. Where
+`vpipe.flow.gpu_level` is one level; `gpu_pictures`, `gpu_kernels`, `gpu_sweep` and `gpu_median` are kernels.
+A whole queue is recorded once and replayed, but for recipes whose iterations end by a measured change. Where
 Triton's interpreter is on (TRITON_INTERPRET=1 before it is imported), device "cpu" runs the same kernels
 without a GPU, slowly: for tests.
 """

@@ -1,8 +1,9 @@
 """One level of the pyramid on a CUDA device: the flow of many pairs, from that of the coarser level.
 
-All pairs take the same steps at the same time; one kernel does one step for all of them, and the host only starts
-kernels. Where an iteration's change ends a warp (`epsilon` above 0), the pairs go their own ways: `state`, on the
-device, says how far each is, and the host learns a block of iterations late that all are finished.
+All pairs take the same steps at the same time; one kernel does one step for all of them, and the host only
+starts kernels. Where an iteration's change ends a warp (`epsilon` above 0), the pairs go their own ways:
+`state`, on the device, says how far each is, and the host learns a block of iterations late that all are
+finished.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,8 +22,8 @@ from vpipe.flow.gpu_planes import BLOCK, FINISHED, ITERATIONS, PLANES, STATE, TI
 from vpipe.flow.gpu_recording import Recordings
 from vpipe.flow.params import FlowParams
 
-# Warps that a device should have to choose from: with fewer, strips are cut shorter. Where pairs end at different
-# times, twice as many, as fewer and fewer of the pairs have work.
+# Warps that a device should have to choose from: with fewer, strips are cut shorter. Where pairs end at
+# different times, twice as many, as fewer and fewer of the pairs have work.
 _WARPS_AT_WORK = 2600
 _LEAST_ROWS = 16  # of a strip: more of a shorter one is halo than picture
 
@@ -77,7 +77,8 @@ def strips(scale: Scale, stages: int, slots: int, *, measured: bool) -> Strips:
 class Pairs:
     """The pairs of a queue, at most `slots`, all on the device.
 
-    first, second: int32 (slots,), frames. present: int32 (1,), how many there are; count: the same, for the host.
+    first, second: int32 (slots,), frames. present: int32 (1,), how many there are; count: the same, for the
+    host.
     """
 
     first: Tensor
@@ -94,7 +95,12 @@ class LevelSolver:
     """Owns the planes that `slots` pairs are worked on in; `scales` are those it will be asked for."""
 
     def __init__(
-        self, scales: Sequence[Scale], params: FlowParams, slots: int, device: torch.device, records: Recordings
+        self,
+        scales: Sequence[Scale],
+        params: FlowParams,
+        slots: int,
+        device: torch.device,
+        records: Recordings,
     ) -> None:
         self._params = params
         self.measured = params.epsilon > 0
@@ -118,7 +124,9 @@ class LevelSolver:
         """Pixels times iterations so far, where iterations are measured. Waits for the device."""
         return int(self._iterations)
 
-    def solve(self, scale: Scale, pairs: Pairs, textures: Tensor, lambdas: Tensor, coarser: Tensor | None) -> Tensor:
+    def solve(
+        self, scale: Scale, pairs: Pairs, textures: Tensor, lambdas: Tensor, coarser: Tensor | None
+    ) -> Tensor:
         """The flow of `pairs` on the level `scale`, float32 (slots, 2, height, width).
 
         textures: float32 (frames, 3, height + 2, width + 2). lambdas: float32 (slots,). coarser: the flow on

@@ -155,8 +155,8 @@ def median(
 ):  # fmt: skip
     """The median of U and V, from one side to the other, of every pair at work; border repeated.
 
-    Axis 2 of the grid: U or V. flow: the side that both are on. MEASURED: that is in `state`; and pairs that are
-    finished are left alone but for EVERYONE.
+    Axis 2 of the grid: U or V. flow: the side that both are on. MEASURED: that is in `state`; and pairs that
+    are finished are left alone but for EVERYONE.
     """
     slot, component = tl.program_id(1), tl.program_id(2)
     at_work = slot < tl.load(present)

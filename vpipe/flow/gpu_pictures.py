@@ -27,8 +27,8 @@ def reduce(
 ):  # fmt: skip
     """The next level of the pyramid: blurred by `weights` (float32 (taps,), odd), sampled at `scale` px.
 
-    finer: uint8 or float32 (frames, from_height, from_width); coarser: float32 (frames, height, width). shown: int32
-    (1,), frames that there are; the others are left alone.
+    finer: uint8 or float32 (frames, from_height, from_width); coarser: float32 (frames, height, width).
+    shown: int32 (1,), frames that there are; the others are left alone.
     """
     frame = tl.program_id(1).to(tl.int64)
     if frame < tl.load(shown):

@@ -12,9 +12,9 @@ weight of the total variation. What lies beyond the width of a row is never used
 `textures`, float32 (frames, 3, height + 2, width + 2): a picture and its derivatives, one pixel of margin.
 
 `state`, int32 (slots, STATE), where iterations are measured (`epsilon` above 0), so that pairs go their own
-ways without a word from the host: the sides that flow and duals are on, how many iterations the next sweep does
-(0: none), whether it is known to be the last, whether the warp is finished, and the iterations done on this level. Elsewhere all pairs take the
-same steps, and the host says what side is in turn.
+ways without a word from the host: the sides that flow and duals are on, how many iterations the next sweep
+does (0: none), whether it is known to be the last, whether the warp is finished, and the iterations done on
+this level. Elsewhere all pairs take the same steps, and the host says what side is in turn.
 """
 
 # Triton types the kernels, from the arguments they are called with.
@@ -28,8 +28,8 @@ from typing import Any
 import triton
 import triton.language as tl
 
-# What the launches of all kernels but the sweeps say: two pixels for each thread were fastest, and few tiles reach
-# beyond the picture.
+# What the launches of all kernels but the sweeps say: two pixels for each thread were fastest, and few tiles
+# reach beyond the picture.
 TILE: dict[str, Any] = {"ROWS": 4, "COLUMNS": 32, "num_warps": 2}
 
 PLANES, BLOCK = 16, 32

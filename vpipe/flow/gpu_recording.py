@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar, cast
 
@@ -21,21 +22,27 @@ class Recordings:
     def replay(self, key: Hashable, launch: Callable[[], Result]) -> Result:
         """`launch` starts work on the device, the same for this key each time, and never waits for it.
 
-        The first time it is called, as kernels may compile, which cannot be recorded; the second time a recording
-        of it is made, and from then on replayed. Returns what it returned: tensors of a recording are filled anew
-        by every replay. Without a GPU it is called each time.
+        The first time it is called, as kernels may compile, which cannot be recorded; the second time a
+        recording of it is made, and from then on replayed. Returns what it returned: tensors of a recording
+        are filled anew by every replay. Without a GPU it is called each time.
         """
         if not self._on_gpu or key not in self._compiled:
             self._compiled.add(key)
             return launch()
         if key not in self._graphs:
             graph = torch.cuda.CUDAGraph()
+            # What the collector would free meanwhile, another recording say, must not be freed in the middle.
+            gc.collect()
+            collecting = gc.isenabled()
+            gc.disable()
             # Other threads may use the device meanwhile.
             graph.capture_begin(capture_error_mode="thread_local")
             try:
                 result = launch()
             finally:
                 graph.capture_end()
+                if collecting:
+                    gc.enable()
             self._graphs[key] = graph, result
         graph, result = self._graphs[key]
         graph.replay()

@@ -1,6 +1,6 @@
 """The iterations of TV-L1 on one level, for CUDA, in Triton: several of them in one sweep over the picture.
 
-A program is one warp. It goes down a strip of the picture, COLUMNS wide, a row at a time, and every row passes
+A program is one warp. It goes down a strip of the picture, COLUMNS wide, a row at a time, and every row goes
 through all STAGES, each of which is one iteration one row behind the stage before it:
 
     row y      loaded ──► stage 0: U, V of row y, then the duals of row y - 1, which need U and V of both
@@ -10,16 +10,17 @@ through all STAGES, each of which is one iteration one row behind the stage befo
 
 So all that lies between the iterations stays in registers: the planes are read and written once for STAGES
 iterations, and no program waits for another. What a stage needs of the pixels beside it comes from the other
-threads of the warp. An edge that is not the picture's own spoils one pixel an iteration: strips overlap by STAGES
-columns and rows on each side, and what is spoilt is not stored.
+threads of the warp. An edge that is not the picture's own spoils one pixel an iteration: strips overlap by
+STAGES columns and rows on each side, and what is spoilt is not stored.
 
-Where an iteration's change decides (`epsilon` above 0), a sweep notes the change of each of its stages, and `judge`
-looks whether one of them was the last that there should have been. What the sweep started from is still there, on
-the other side: the next one does that many iterations of it again, and no more.
+Where an iteration's change decides (`epsilon` above 0), a sweep notes the change of each of its stages, and
+`judge` looks whether one of them was the last that there should have been. What the sweep started from is
+still there, on the other side: the next one does that many iterations of it again, and no more.
 """
 
 # Triton types the kernels, from the arguments they are called with.
 # mypy: allow-untyped-defs, no-check-untyped-defs, allow-untyped-calls, allow-untyped-decorators
+# mypy: disable-error-code=assignment
 
 from __future__ import annotations
 
@@ -47,8 +48,8 @@ from vpipe.flow.gpu_planes import (
     slot_of,
 )
 
-# Iterations of one sweep, at most: the fastest of 2 to 10 on an H200, as were 32 columns of 32, 64 and 128. More
-# are more halo, and more registers than let enough warps be at work.
+# Iterations of one sweep, at most: the fastest of 2 to 10 on an H200, as were 32 columns of 32, 64 and 128.
+# More are more halo, and more registers than let enough warps be at work.
 MOST_STAGES = 4
 # Columns of a strip, halo included: one for each thread of the warp.
 STRIP_COLUMNS = 32
@@ -58,7 +59,7 @@ _TILES = tl.constexpr(128)  # whose changes are added at a time
 
 @triton.jit
 def _stage(row, above, x, y, width, height, go_left, go_right, step, theta, tau):
-    """One iteration of row y: the threshold step of U and V, then the semi-implicit step of the duals above it.
+    """One iteration of row y: the threshold step of U and V, then the semi-implicit step of the duals above.
 
     row: U V P11 P12 P21 P22 of row y, as the iteration before left them, and its `_data`. above: U and V of
     row y - 1 after this iteration, the rest as before it. Returns row y - 1 after this iteration, `above` of
@@ -118,10 +119,10 @@ def sweep(
 ):  # fmt: skip
     """STAGES iterations of every pair at work, from one side of its flow and duals to the other.
 
-    present: int32 (1,), slots with a pair. steps: float32 (slots,), lambda theta. rows: of a strip. flow, dual:
-    the sides that flow and duals are on. tau: the dual step over theta. MEASURED: those sides and the number
-    of iterations, at most STAGES, are those of `state`, int32 (slots, STATE); and sums, float32 (slots, strips,
-    SUMS), becomes the squared change of U and V in each.
+    present: int32 (1,), slots with a pair. steps: float32 (slots,), lambda theta. rows: of a strip. flow,
+    dual: the sides that flow and duals are on. tau: the dual step over theta. MEASURED: those sides and the
+    number of iterations, at most STAGES, are those of `state`, int32 (slots, STATE); and sums, float32
+    (slots, strips, SUMS), becomes the squared change of U and V in each.
     """
     slot = tl.program_id(1)
     count = STAGES
@@ -167,7 +168,8 @@ def sweep(
                     else:
                         above, row, change = row, aboves[stage], none
                     counts = mine & (at_y >= top) & (at_y < bottom)
-                    new_changes = new_changes + (changes[stage] + tl.where(counts, change, 0.0),)  # noqa: RUF005
+                    change = changes[stage] + tl.where(counts, change, 0.0)
+                    new_changes = new_changes + (change,)  # noqa: RUF005
                 else:
                     row, above, _ = _stage(
                         row, aboves[stage], x, at_y, width, height, go_left, go_right, step, theta, tau
@@ -195,14 +197,13 @@ def sweep(
 def begin_block(
     present, state, stages: tl.int32, moved: tl.int32, everyone: tl.int32
 ):  # fmt: skip
-    """Says in `state` that the pairs not finished (or `everyone`) had a median (`moved`), and how far to sweep."""
+    """Says in `state` that pairs not finished, or `everyone`, had a median (`moved`), and how far to go."""
     slot = tl.program_id(0)
     at = state + slot * STATE
-    if slot < tl.load(present):
-        if (tl.load(at + FINISHED) == 0) | (everyone != 0):
-            tl.store(at + FLOW, tl.load(at + FLOW) ^ moved)
-            tl.store(at + COUNT, stages)
-            tl.store(at + LAST, 0)
+    if (slot < tl.load(present)) & ((tl.load(at + FINISHED) == 0) | (everyone != 0)):
+        tl.store(at + FLOW, tl.load(at + FLOW) ^ moved)
+        tl.store(at + COUNT, stages)
+        tl.store(at + LAST, 0)
 
 
 @kernel
@@ -211,8 +212,8 @@ def judge(
 ):  # fmt: skip
     """After a sweep: which of its iterations was the first to change so little that it is the last, if any.
 
-    limit: of the squared change of a whole picture. stages: how far the next sweep of pairs goes on that are not
-    finished; 0 at the end of a block.
+    limit: of the squared change of a whole picture. stages: how far the next sweep of pairs goes on that are
+    not finished; 0 at the end of a block.
     """
     slot = tl.program_id(0)
     at = state + slot * STATE

@@ -1,10 +1,12 @@
-"""On a CUDA device, in a short precision: residual blocks that leave bias, sum and ReLU to cuDNN's convolutions.
+"""On a CUDA device, in a short precision: residual blocks that leave bias, sum and ReLU to cuDNN.
 
-Each of these would otherwise read and write a whole activation once more, which is most of a block's time; and the
-branch is added before it is rounded.
+Each of these would otherwise read and write a whole activation once more, which is most of a block's time;
+and the branch is added before it is rounded.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,12 +32,10 @@ class FusedBottleneck(nn.Module):
 def _convolved(conv: nn.Module, x: Tensor, plus: Tensor | None = None) -> Tensor:
     """relu(conv(x) + bias + plus)."""
     assert isinstance(conv, nn.Conv2d)
-    how = (conv.stride, conv.padding, conv.dilation, conv.groups)
+    how: Any = (conv.stride, conv.padding, conv.dilation, conv.groups)
     if plus is None:
-        return torch.cudnn_convolution_relu(x, conv.weight, conv.bias, *how)  # type: ignore[no-any-return]
-    return torch.cudnn_convolution_add_relu(  # type: ignore[no-any-return]
-        x, conv.weight, plus, 1.0, conv.bias, *how
-    )
+        return torch.cudnn_convolution_relu(x, conv.weight, conv.bias, *how)
+    return torch.cudnn_convolution_add_relu(x, conv.weight, plus, 1.0, conv.bias, *how)
 
 
 def fuse_blocks(network: nn.Module) -> None:
