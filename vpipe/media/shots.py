@@ -88,6 +88,10 @@ def small_picture(frame: av.VideoFrame) -> NDArray[np.uint8]:
 
 
 def _shrunk(grey: NDArray[Any]) -> NDArray[Any]:
+    height, width = grey.shape
+    if height == ROWS_PER_ROW * HEIGHT and width >= 4 * WIDTH and width % 2 == 0:
+        # By halves first, which OpenCV does many pixels at a time: several times faster than any other share.
+        grey = cv2.resize(grey, (width // 2, HEIGHT), interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.resize(grey, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA))
 
 
