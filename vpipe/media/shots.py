@@ -152,8 +152,8 @@ class ShotDetector:
         ]
         # Searching costs a hundred times what the change costs, so it is for the greatest change around only.
         most = max((self._recent[i].change for i in around), default=0.0)
-        if place < 1 or frame.change < most:
-            return []
+        if place < 1 or not around or frame.change < most:
+            return []  # two frames alone are no two shots: nothing says how much moves here
         here = self._unlike(place)
         explained = FOUND_ALONE if frame.change > ALONE * most else FOUND
         if here <= 1 - explained or any(self._unlike(i) * OUTLIER > here for i in around):
