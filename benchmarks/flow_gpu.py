@@ -2,9 +2,10 @@
 
     python -m benchmarks.flow_gpu [--device cuda:0] [--queues 8] [--json FILE]
 
-64 generated pairs lie on the device, their flow stays there; decoding and copies are not in the figures. The
-bytes are counted as if every plane of every step went through the device's memory once: as the L2 cache keeps
-some, more than 100 % of that floor is possible. Without a GPU it says so and measures nothing.
+64 pairs lie on the device, their flow stays there; decoding and copies are not in the figures. They are pairs of
+the clips in ../shared/clips, or generated ones where there are none (which take `parity` four times as many
+iterations). The floor: every plane of every step goes through the device's memory once, where several iterations
+are one step. Without a GPU it says so and measures nothing.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.flow_pairs import HEIGHT, KINDS, WIDTH, generated
+from benchmarks.flow_pairs import HEIGHT, KINDS, WIDTH, Pair, generated, queue_from_clips
 from vpipe.flow.batch import flow_device
 from vpipe.flow.params import PRESETS, FlowParams
 
 PAIRS = 64
 RUNS = 5
+CLIPS = Path(__file__).parents[2] / "shared" / "clips"
 FLOPS_A_PIXEL_ITERATION = 57
 # Planes read and written by each step, float32.
-ITERATION, EDGE_WEIGHT, WARP, MEDIAN, BEGIN_AND_FINISH, PICTURE = 15, 1, 11, 12, 12, 6
+SWEEP, EDGE_WEIGHT, WARP, MEDIAN, BEGIN_AND_FINISH, PICTURE = 15, 1, 11, 4, 12, 6
 
 
 def memory_bytes_per_s(properties: Any) -> float:
@@ -33,29 +35,38 @@ def memory_bytes_per_s(properties: Any) -> float:
     return 2 * properties.memory_clock_rate * 1e3 * properties.memory_bus_width / 8
 
 
+def real_or_generated() -> tuple[str, list[Pair]]:
+    """What they are, and 64 pairs."""
+    if CLIPS.is_dir():
+        return "real pairs", queue_from_clips(CLIPS, PAIRS)
+    return "generated pairs", list(generated(-(-PAIRS // len(KINDS)), seed=1))[:PAIRS]
+
+
 def bytes_a_pair(params: FlowParams, pixel_iterations: float, level_pixels: int) -> float:
     """Of a pair whose frames are shared with its neighbours; of each warp's medians one is counted."""
-    planes = (ITERATION + EDGE_WEIGHT * (params.edge > 0)) * pixel_iterations
+    from vpipe.flow.gpu_level import sweeps  # needs Triton
+
+    stages = params.inner_iterations / len(sweeps(params.inner_iterations))
+    planes = (SWEEP + EDGE_WEIGHT * (params.edge > 0)) * pixel_iterations / stages
     planes += (params.warps * (WARP + MEDIAN) + BEGIN_AND_FINISH + PICTURE) * level_pixels
     return 4 * planes
 
 
-def measure(preset: str, device: str, queues: int) -> dict[str, Any]:
+def measure(preset: str, made: list[Pair], device: str, queues: int) -> dict[str, Any]:
     import torch
 
     from vpipe.flow.gpu import engine_for
 
     params = FlowParams.preset(preset)
     flow_device(params, device)  # says so where Triton is missing
-    made = list(generated(-(-PAIRS // len(KINDS)), seed=1))
-    frames = torch.from_numpy(np.stack([p for pair in made[:PAIRS] for p in (pair.first, pair.second)]))
+    frames = torch.from_numpy(np.stack([p for pair in made for p in (pair.first, pair.second)]))
     frames = frames.to(device)
     pairs = [(2 * k, 2 * k + 1) for k in range(PAIRS)]
     engine = engine_for(HEIGHT, WIDTH, params, device)
     for _ in range(3):  # kernels compile, iterations are recorded, clocks rise
         engine.flows(frames, pairs)
     torch.cuda.synchronize(device)
-    before = engine.solver.pixel_iterations
+    before = engine.pixel_iterations
     seconds = []
     for _ in range(RUNS):
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
@@ -66,7 +77,7 @@ def measure(preset: str, device: str, queues: int) -> dict[str, Any]:
         end.synchronize()
         seconds.append(start.elapsed_time(end) / 1e3)
     done = RUNS * queues * PAIRS
-    iterations = (engine.solver.pixel_iterations - before) / done
+    iterations = (engine.pixel_iterations - before) / done
     needed = bytes_a_pair(params, iterations, sum(s.width * s.height for s in engine.scales))
     floor = memory_bytes_per_s(torch.cuda.get_device_properties(device)) / needed
     speed = queues * PAIRS / statistics.median(seconds)
@@ -96,12 +107,13 @@ def main() -> None:
         print("No GPU here: the GPU engine was not measured, and no figure is given.")
         return
     properties = torch.cuda.get_device_properties(options.device)
+    kind, made = real_or_generated()
     print(
         f"{properties.name}: {memory_bytes_per_s(properties) / 1e12:.2f} TB/s, L2 cache "
         f"{properties.L2_cache_size / 2**20:.0f} MiB, {properties.multi_processor_count} SMs; torch "
-        f"{torch.__version__}; {WIDTH}x{HEIGHT}, engine only, median of {RUNS} runs"
+        f"{torch.__version__}; {kind} at {WIDTH}x{HEIGHT}, engine only, median of {RUNS} runs"
     )
-    rows = [measure(preset, options.device, options.queues) for preset in PRESETS]
+    rows = [measure(preset, made, options.device, options.queues) for preset in PRESETS]
     print("preset     pairs/s   slowest   M px-iter   MB/pair   GFLOP/pair   TFLOP/s   floor pairs/s   share")
     for row in rows:
         tflops = row["pairs_per_s"] * row["gigaflops_a_pair"] / 1e3
@@ -112,7 +124,7 @@ def main() -> None:
             f"{row['share_of_floor']:7.0%}"
         )
     if options.json:
-        options.json.write_text(json.dumps({"device": properties.name, "rows": rows}, indent=2) + "\n")
+        options.json.write_text(json.dumps({"device": properties.name, "pairs": kind, "rows": rows}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -92,6 +92,22 @@ def from_clips(folder: Path, short_side_px: int = 256) -> Iterator[Pair]:
             yield Pair(f"{Path(name).stem[:18]}:{i}", "clip", frames[i], frames[i + 1], None)
 
 
+def queue_from_clips(folder: Path, count: int) -> list[Pair]:
+    """`count` pairs of frames and the next, WIDTH x HEIGHT, spread over the clips of the committed list."""
+    with CLIP_PAIRS.open(newline="") as file:
+        names = list(dict.fromkeys(row["clip"] for row in csv.DictReader(file)))
+    pairs = []
+    for number, name in enumerate(names):
+        share = count // len(names) + (number < count % len(names))
+        source = FrameSource(folder / name, size=(WIDTH, HEIGHT), color="gray")
+        total = sum(1 for _ in source.frames())
+        starts = [round((k + 0.5) / share * (total - 2)) for k in range(share)]
+        wanted = sorted({i + step for i in starts for step in (0, 1)})
+        frames = {frame.index: frame.image.copy() for frame in source.select(wanted)}
+        pairs += [Pair(f"{Path(name).stem[:18]}:{i}", "clip", frames[i], frames[i + 1], None) for i in starts]
+    return pairs
+
+
 def end_point_error(flow: npt.NDArray[Any], truth: npt.NDArray[Any]) -> float:
     """The mean length of the difference in px, where the truth is known."""
     return float(np.nanmean(np.hypot(*(flow - truth))))

@@ -20,7 +20,6 @@ import subprocess
 import sys
 import time
 import traceback
-import types
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,7 +34,6 @@ from vpipe.models.importer.inputs import stream_spec
 from vpipe.models.importer.layout import Choices
 from vpipe.models.importer.parity import Rebuilt, made_input, rebuild
 from vpipe.models.layers import VideoNetwork, channels_last
-from vpipe.models.resnet import Bottleneck
 from vpipe.models.weights import Model, ModelHeader, Stream
 from vpipe.recognition.prepared import Recorded, compiled, prepare
 from vpipe.recognition.preprocess import View
@@ -135,35 +133,6 @@ def speed(call: Callable[[Tensor], Tensor], batch: int, device: str, name: str) 
         flush=True,
     )
     return row
-
-
-def fused_by_cudnn(network: nn.Module) -> nn.Module:
-    """A copy whose residual blocks leave bias, sum and ReLU to cuDNN's fused convolutions."""
-
-    def conv(module: nn.Conv2d, x: Tensor, plus: Tensor | None = None) -> Tensor:
-        shape: Any = (module.stride, module.padding, module.dilation, module.groups)
-        if plus is None:
-            return torch.cudnn_convolution_relu(x, module.weight, module.bias, *shape)
-        return torch.cudnn_convolution_add_relu(x, module.weight, plus, 1.0, module.bias, *shape)
-
-    def block(self: Any, x: Tensor) -> Tensor:
-        y = conv(self.conv2.conv, self.temporal(conv(self.conv1.conv, self.enter(x))))
-        out: Tensor = self.after(conv(self.conv3.conv, y, self.downsample(x)))
-        return out
-
-    network = copy.deepcopy(network)
-    for module in network.modules():
-        if isinstance(module, Bottleneck):
-            module.forward = types.MethodType(block, module)  # type: ignore[method-assign]
-    return network
-
-
-def agreement(fused: nn.Module, plain: nn.Module, device: str) -> dict[str, float]:
-    clips = torch.from_numpy(made_input((2, *CLIP), 16, "clips")).to(device, torch.bfloat16)
-    with torch.inference_mode():
-        apart = float((fused(clips) - plain(clips)).abs().max())
-    print(f"  logits of the fused one differ by {apart:.1e}")
-    return {"fused_from_plain": apart}
 
 
 def kernels(network: nn.Module, device: str) -> list[dict[str, Any]]:
@@ -315,15 +284,7 @@ def main() -> None:
             lambda b=batch, r=recorded: [speed(r, b, device, "recorded")],  # type: ignore[misc]
         )
         del recorded
-    fused = fused_by_cudnn(short)
-    parts.run("fused agrees", lambda: agreement(fused, short, device))
-    for batch in (FILLING, 2 * FILLING):
-        parts.run(
-            f"fused {batch}",
-            lambda b=batch: [speed(Recorded(fused), b, device, "fused, recorded")],  # type: ignore[misc]
-        )
     parts.run("kernels", lambda: kernels(short, device))
-    parts.run("kernels, fused", lambda: kernels(fused, device))
     parts.run("logits", lambda: logits_apart(model, device))
     parts.run("from pictures", lambda: from_pictures(model, device, FILLING))
     parts.run("fixtures", lambda: fixtures(options.fixtures, device), needs_s=15)

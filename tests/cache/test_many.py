@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from fractions import Fraction
@@ -16,6 +15,7 @@ import av
 import pytest
 
 from tests.cache.clips import contents, strays, write_moving
+from tests.measured import measured, used
 from vpipe.cache import care
 from vpipe.cache.slots import find_slots
 
@@ -80,13 +80,6 @@ def test_a_thousand_cached_videos_take_three_seconds(
     assert min(taken) < 3
 
 
-PEAK = """
-import resource, subprocess, sys
-subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-"""
-
-
 def repeated(minute: Path, target: Path, times: int) -> Path:
     """The packets of an encoded video again and again, with their times moved on."""
     with av.open(str(target), "w") as out:
@@ -118,9 +111,7 @@ def test_an_hour_takes_no_more_memory_than_ten_seconds(
     for video in (short, hour):
         command = [vpipe_executable, "flow", video, "--method", "dis", "--fps", fps, "-j", "2"]
         command += ["--cache-dir", tmp_path / "cache"]
-        finished = subprocess.run(
-            [sys.executable, "-c", PEAK, *command], capture_output=True, text=True, check=True
-        )
-        peaks.append(int(finished.stdout) / 1024)
+        subprocess.run(measured(tmp_path / "used", command), stdout=subprocess.DEVNULL, check=True)
+        peaks.append(used(tmp_path / "used").peak_kib / 1024)
     print(f"{fps}: ten seconds {peaks[0]:.0f} MiB, an hour {peaks[1]:.0f} MiB")
     assert peaks[1] - peaks[0] < 150

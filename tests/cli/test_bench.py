@@ -52,7 +52,7 @@ def test_the_rows_with_flow(here: InProcess, tmp_path: Path) -> None:
     assert finished.stdout.startswith("| model | motion from |")
     document = json.loads((tmp_path / "bench.json").read_text())
     check(document, ["tsn", "flow", "two-stream", "tsm-diff"])
-    assert [cost["flow_size"] for cost in document["flow"]] == [[53, 40], [171, 128]]
+    assert [cost["flow_size"] for cost in document["flow"]] == [[107, 80], [171, 128]]
     for cost in document["flow"]:
         assert cost["seconds_a_minute"] > 0
         assert cost["bytes_a_minute"] > 1000

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.measured import measured, used
 from vpipe.detection.detector import DetectorSettings, detect, in_order
 from vpipe.detection.live import LiveDetection
 from vpipe.errors import InputError, UsageError
@@ -237,11 +238,11 @@ def test_memory_does_not_grow_with_the_length(
     def peak_mb(video: Path, through_a_pipe: bool) -> float:
         with video.open("rb") as stdin:
             command = [vpipe_executable, "detect", "-" if through_a_pipe else video, "--model", model, "-q"]
-            process = subprocess.Popen(command, stdin=stdin, stdout=subprocess.DEVNULL, env=clean_environment)
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-        assert process.returncode == 0
-        return usage.ru_maxrss / 1024  # kB on Linux
+            subprocess.run(
+                measured(tmp_path / "used", command),
+                stdin=stdin, stdout=subprocess.DEVNULL, env=clean_environment, check=True,
+            )  # fmt: skip
+        return used(tmp_path / "used").peak_kib / 1024
 
     for through_a_pipe, more_mb in ((False, 200), (True, 60)):
         assert peak_mb(hour, through_a_pipe) < peak_mb(minute, through_a_pipe) + more_mb

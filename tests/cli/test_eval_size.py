@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.measured import measured, used
+
 VIDEOS, LABELS, PREDICTIONS = 5000, 200, 1_000_000
 CPU_S, MEMORY_MB = 8.0, 700.0
-
-# A process's peak begins at that of the process which forked it, so a small one does.
-LAUNCHER = """
-import os, subprocess, sys
-with open("scores.json", "w") as scores:
-    process = subprocess.Popen(sys.argv[1:], stdout=scores)
-    _, status, used = os.wait4(process.pid, 0)
-print(used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
-sys.exit(os.waitstatus_to_exitcode(status))
-"""
 
 
 def write_documents(folder: Path) -> None:
@@ -62,15 +53,15 @@ def test_a_million_predictions(
     words = [vpipe_executable, "eval", *command, "--json"]
     files = ["--ground-truth", "truth.json", "--predictions", "found.json"]
     launched = subprocess.run(
-        [sys.executable, "-c", LAUNCHER, *words, *files],
+        measured(folder / "used", [*words, *files]),
         cwd=folder,
         env=clean_environment,
         capture_output=True,
         text=True,
         check=True,
     )
-    cpu_s, memory_mb = map(float, launched.stdout.split())
-    scores = json.loads((folder / "scores.json").read_text())
+    cpu_s, memory_mb = used(folder / "used").cpu_s, used(folder / "used").peak_kib / 1024
+    scores = json.loads(launched.stdout)
     assert 0 < scores.get("average_map", scores.get("auc")) < 1
     print(f"vpipe eval {' '.join(command)}: {cpu_s:.1f} s of CPU, {memory_mb:.0f} MB")
     assert cpu_s < CPU_S

@@ -11,30 +11,37 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-POINTERS = {"first": "*i32", "second": "*i32", "present": "*i32", "finished": "*i32", "iterations": "*i32"}
+POINTERS = {"first": "*i32", "second": "*i32", "present": "*i32", "shown": "*i32", "state": "*i32"}
 NUMBERS = {"tl.int32": "i32", "tl.float32": "fp32"}
 
 
 def kernels() -> Iterator[tuple[Any, dict[str, Any]]]:
     """Every kernel with every constant it is started with."""
-    from vpipe.flow import gpu_kernels, gpu_median, gpu_pictures
+    from vpipe.flow import gpu_kernels, gpu_median, gpu_pictures, gpu_sweep
 
     yield gpu_pictures.reduce, {}
     for five_point in (False, True):
         yield gpu_pictures.texture, {"FIVE_POINT": five_point}
     for weighted in (False, True):
-        for coarsest in (False, True):
-            yield gpu_kernels.begin, {"COARSEST": coarsest, "WEIGHTED": weighted}
-        for side in (0, 1):
-            for measured in (False, True):
-                constants = {"FROM": side, "WEIGHTED": weighted, "MEASURED": measured}
-                yield gpu_kernels.iterate, {**constants, "MARCH": gpu_kernels.MARCH}
+        for measured in (False, True):
+            for coarsest in (False, True):
+                yield (
+                    gpu_kernels.begin,
+                    {"COARSEST": coarsest, "WEIGHTED": weighted, "MEASURED": measured},
+                )
+            for stages in (1, gpu_sweep.MOST_STAGES - 1, gpu_sweep.MOST_STAGES):
+                constants = {"WEIGHTED": weighted, "MEASURED": measured, "STAGES": stages}
+                yield gpu_sweep.sweep, {**constants, "COLUMNS": gpu_sweep.STRIP_COLUMNS}
     for measured in (False, True):
         for zero_outside in (False, True):
             yield gpu_kernels.linearise, {"ZERO_OUTSIDE": zero_outside, "MEASURED": measured}
         for size in (3, 5):
-            yield gpu_median.median, {"SIZE": size, "MEASURED": measured}
-    yield gpu_kernels.finish, {}
+            for everyone in (False, True):
+                constants = {"SIZE": size, "MEASURED": measured, "EVERYONE": everyone}
+                yield gpu_median.median, constants
+        yield gpu_kernels.finish, {"MEASURED": measured}
+    yield gpu_sweep.begin_block, {}
+    yield gpu_sweep.judge, {}
 
 
 def compiled(kernel: Any, constants: dict[str, Any], architecture: int, pictures: str) -> Any:
@@ -45,7 +52,8 @@ def compiled(kernel: Any, constants: dict[str, Any], architecture: int, pictures
 
     from vpipe.flow.gpu_planes import TILE
 
-    constants = {"ROWS": TILE["ROWS"], "COLUMNS": TILE["COLUMNS"], **constants}
+    warps = TILE["num_warps"] if "ROWS" in kernel.arg_names else 1
+    constants = {k: TILE[k] for k in ("ROWS", "COLUMNS") if k in kernel.arg_names} | constants
     pointers = {**POINTERS, "finer": pictures, "pictures": pictures}
     kinds = kernel.fn.__annotations__
     signature = {
@@ -61,7 +69,7 @@ def compiled(kernel: Any, constants: dict[str, Any], architecture: int, pictures
     }
     source = ASTSource(kernel, signature, constexprs=constants, attrs=aligned)
     target = GPUTarget("cuda", architecture, 32)
-    return triton.compile(source, target=target, options={"num_warps": TILE["num_warps"]})
+    return triton.compile(source, target=target, options={"num_warps": warps})
 
 
 def main() -> None:

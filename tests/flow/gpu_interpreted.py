@@ -23,11 +23,11 @@ FEW: dict[str, Any] = {"scales": 2, "warps": 1, "inner_iterations": 3}
 
 @dataclass(frozen=True)
 class Case:
-    """Flow of consecutive frames (n, H, W) with one recipe, in tiles of (rows, of which one thread does)."""
+    """Flow of consecutive frames (n, H, W) with one recipe, in tiles of so many rows."""
 
     frames: np.ndarray
     params: FlowParams
-    tile: tuple[int, int] = (32, 1)
+    rows: int = 32
     limit_px: float = 0.001
 
 
@@ -51,25 +51,25 @@ def cases() -> dict[str, Case]:
     few = {**FEW, "inner_iterations": 2}
     return {
         # The presets as they are. Where a change ends a warp, one iteration more or less is 0.005 px.
-        "accurate": Case(moving(26, 18), preset("accurate")),
-        "fast": Case(moving(40, 28, noise=4), preset("fast")),
-        "parity": Case(moving(22, 18, step=2.0, seed=5), preset("parity"), limit_px=0.01),
+        "accurate": Case(moving(20, 16), preset("accurate")),
+        "fast": Case(moving(25, 25, noise=4), preset("fast")),
+        "parity": Case(moving(20, 16, step=1.0, seed=5), preset("parity"), limit_px=0.01),
         # Pairs that end at different times, one of them in the last iteration of a block; several batches.
         "parity, batches": Case(
-            np.concatenate([moving(26, 20, 3), moving(26, 20, 1, step=0)]),
-            preset("parity", scales=1, warps=2, outer_iterations=2, inner_iterations=4, epsilon=0.07),
+            np.concatenate([moving(20, 16, 3), moving(20, 16, 1, step=0)]),
+            preset("parity", scales=1, warps=2, outer_iterations=2, inner_iterations=5, epsilon=0.07),
             limit_px=0.002,
         ),
-        # Tiles as on a device, that meet inside the picture in both directions.
-        "tiles": Case(moving(70, 19), preset("accurate", **few), tile=(8, 4)),
+        # Tiles, and strips of the sweeps, that meet inside the picture in both directions.
+        "tiles": Case(moving(59, 19), preset("accurate", **{**FEW, "inner_iterations": 5}), rows=8),
         "tiles, measured": Case(
-            moving(70, 19),
+            moving(59, 19),
             preset("parity", **{**few, "outer_iterations": 2, "scales": 1}),
-            tile=(8, 2),
+            rows=8,
             limit_px=0.002,
         ),
         "deep": Case(
-            moving(61, 47, step=4.0), preset("accurate", **{**few, "scales": 4, "inner_iterations": 1})
+            moving(45, 40, step=4.0), preset("accurate", **{**few, "scales": 4, "inner_iterations": 1})
         ),
         "odd step": Case(moving(45, 37), preset("fast", **few, scale_step=0.37, pyramid_blur=1.1)),
         "half": Case(moving(41, 35), preset("accurate", **few, scale_step=0.5)),
@@ -88,10 +88,10 @@ def cases() -> dict[str, Case]:
 
 
 def interpreted(case: Case) -> np.ndarray:
-    from vpipe.flow import gpu_kernels, gpu_planes
+    from vpipe.flow import gpu_planes
     from vpipe.flow.gpu import tvl1_gpu
 
-    gpu_planes.TILE["ROWS"], gpu_kernels.MARCH = case.tile
+    gpu_planes.TILE["ROWS"] = case.rows
     flow: np.ndarray = tvl1_gpu(case.frames, case.params, "cpu").numpy()
     return flow
 
@@ -117,23 +117,36 @@ class Recording:
     made: ClassVar[list[Recording]] = []
 
     def capture_begin(self, capture_error_mode: str) -> None:
-        from vpipe.flow import gpu_kernels
-
-        self.launches: list[tuple[Any, Any, Any]] = []
-        self.kernel, gpu_kernels.iterate = gpu_kernels.iterate, self
+        self.launches: list[tuple[Any, Any, Any, Any]] = []
+        self.kernels = {(module, name): getattr(module, name) for module, name in recorded()}
+        for (module, name), kernel in self.kernels.items():
+            setattr(module, name, Listening(kernel, self.launches))
         self.made.append(self)
 
-    def __getitem__(self, grid: Any) -> Callable[..., None]:
-        return lambda *args, **kwargs: self.launches.append((grid, args, kwargs))
-
     def capture_end(self) -> None:
-        from vpipe.flow import gpu_kernels
-
-        gpu_kernels.iterate = self.kernel
+        for (module, name), kernel in self.kernels.items():
+            setattr(module, name, kernel)
 
     def replay(self) -> None:
-        for grid, args, kwargs in self.launches:
-            self.kernel[grid](*args, **kwargs)
+        for kernel, grid, args, kwargs in self.launches:
+            kernel[grid](*args, **kwargs)
+
+
+class Listening:
+    """Stands for a kernel while it is recorded."""
+
+    def __init__(self, kernel: Any, launches: list[tuple[Any, Any, Any, Any]]) -> None:
+        self.kernel, self.launches = kernel, launches
+
+    def __getitem__(self, grid: Any) -> Callable[..., None]:
+        return lambda *args, **kwargs: self.launches.append((self.kernel, grid, args, kwargs))
+
+
+def recorded() -> list[tuple[Any, str]]:
+    """The kernels of a block of iterations, as `vpipe.flow.gpu_level` calls them."""
+    from vpipe.flow import gpu_level, gpu_sweep
+
+    return [(gpu_level, "median"), *((gpu_sweep, name) for name in ("begin_block", "sweep", "judge"))]
 
 
 class Moment:
@@ -145,14 +158,15 @@ class Moment:
 
 
 def replayed(case: Case) -> np.ndarray:
-    """The flow where iterations are recorded and the host looks a piece late, as on a GPU."""
+    """The flow where iterations are recorded and the host looks a block late, as on a GPU."""
     import torch
 
     from vpipe.flow.gpu import engine_for
 
     height, width = case.frames.shape[1:]
     solver = engine_for(height, width, case.params, "cpu").solver
-    solver._on_gpu, solver._looks = True, [Moment(), Moment()]  # type: ignore[list-item]
+    solver._on_gpu = solver._records._on_gpu = True
+    solver._looks = [Moment(), Moment()]  # type: ignore[list-item]
     torch.cuda.CUDAGraph = Recording  # type: ignore[misc, assignment]
     flow = interpreted(case)
     assert Recording.made, "nothing was recorded"

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
+from tests.measured import own_peak_kib
 from vpipe.cache.foreign import ForeignFile
 from vpipe.cache.records import DamagedFile
 from vpipe.cache.sealed import SealedFile
@@ -73,8 +74,7 @@ def read_all(read: Callable[[Path], object], folder: Path) -> dict[str, object]:
         except Exception as error:
             wrong[path.name] = f"{type(error).__name__}: {error}"
         signal.alarm(0)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"opened": opened, "refused": refused, "wrong": wrong, "peak_kib": peak}
+    return {"opened": opened, "refused": refused, "wrong": wrong, "peak_kib": own_peak_kib()}
 
 
 if __name__ == "__main__":

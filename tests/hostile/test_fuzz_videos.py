@@ -15,6 +15,7 @@ import pytest
 
 from tests.cli.small_models import write_model
 from tests.hostile.mutate import mutants
+from tests.measured import measured, used
 from tests.media.numbered import Recipe, write
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -62,16 +63,14 @@ def run(executable: Path, folder: Path, command: str, count: int) -> Counter[str
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("VPIPE_", "XDG_"))}
     arguments = [executable, command, "--jsonl", "-j", "2", "--max-stall", STALL_S, "--max-memory", MEMORY]
     with open(folder / "rows", "wb") as out, open(folder / "said", "wb") as said:
-        process = subprocess.Popen(
-            [*arguments, *more.get(command, []), "in"],
+        process = subprocess.run(
+            measured(folder / "used", [*arguments, *more.get(command, []), "in"]),
             cwd=folder,
             env=kept | {"HOME": str(folder / "home"), "VPIPE_CACHE_DIR": str(folder / "cache")},
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=said,
         )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
     errors = (folder / "said").read_text()
     assert process.returncode in (0, 1, 3), errors[-2000:]
     assert "Traceback" not in errors
@@ -82,9 +81,10 @@ def run(executable: Path, folder: Path, command: str, count: int) -> Counter[str
     said_codes = {w["code"] for row in rows for w in row["warnings"]} | (codes.keys() - {"ok", "partial"})
     assert said_codes <= known, said_codes - known
     assert codes["internal_error"] == 0, errors[-2000:]
-    assert usage.ru_maxrss < TOOL_MEMORY_KIB
+    assert used(folder / "used").peak_kib < TOOL_MEMORY_KIB
     if command == "check":
-        assert {path.name for path in folder.iterdir()} <= {"in", "home", "rows", "said", "model.safetensors"}
+        known_names = {"in", "home", "rows", "said", "used", "model.safetensors"}
+        assert {path.name for path in folder.iterdir()} <= known_names
     return codes
 
 
@@ -105,7 +105,7 @@ def fuzz(
             total += run(executable, place, command, len(batch))
         for path in place.rglob("*"):
             assert path.relative_to(place).parts[0] in (
-                *("in", "home", "out", "cache", "rows", "said"), "model.safetensors"
+                *("in", "home", "out", "cache", "rows", "said", "used"), "model.safetensors"
             )  # fmt: skip
         assert len(list((place / "in").iterdir())) == len(batch)
     return total

@@ -30,18 +30,19 @@ from vpipe.errors import UsageError
 app = new_app()
 
 PICTURES = (".png", ".svg", ".pdf")
+SAVE_S = 20.0  # a second signal ends it at once
 
 
 @app.command()
 def bench(
     quick: Annotated[
         bool,
-        typer.Option("--quick", help="A tenth of training and test clips: minutes."),
+        typer.Option("--quick", help="An eighth of the training, a sixth of the test clips."),
     ] = False,
     clips: Annotated[
         int | None,
         typer.Option(
-            "--clips", metavar="N", min=32, help="Clips each network sees in training [default: 8000]."
+            "--clips", metavar="N", min=32, help="Clips each network sees in training [default: 128000]."
         ),
     ] = None,
     test: Annotated[
@@ -96,6 +97,7 @@ def bench(
     from vpipe.comparison.table import cells, length_cells
     from vpipe.comparison.table import markdown as in_markdown
     from vpipe.comparison.table import text as aligned
+    from vpipe.comparison.workers import Workers, one_thread
 
     # A line now and then also where stderr is a file: it takes long.
     options = RunOptions(device=device, quiet=quiet, verbose=max(1, verbose))
@@ -108,9 +110,10 @@ def bench(
     for folder in {cache / "comparison", *(path.parent for path in (output, plot) if path is not None)}:
         prepare_output_dir(folder)
     target = options.resolve_device()
-    with _Told(options) as told:
+    interrupt.be_patient(SAVE_S)  # networks under way write a checkpoint
+    with _Told(options) as told, Workers(threads.jobs()) as workers, one_thread():
         document = compare(
-            plan, contenders, fusions, cache, device=target, jobs=threads.jobs(), again=train, say=told.say
+            plan, contenders, fusions, cache, workers=workers, device=target, again=train, say=told.say
         )
     note(
         f"trained networks: {display_name(cache / 'comparison')} (see vpipe models info --temporal-kernels)",

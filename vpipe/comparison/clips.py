@@ -1,29 +1,29 @@
-"""The clips of the comparison, made once and kept in memory, and their optical flow.
+"""The clips of the comparison and their optical flow.
 
-Shape letters: N clips, L frames of a clip, M and S sides of the picture as it is made and as it is seen.
+Shape letters: N clips, L frames of a clip, M side of the picture as it is made.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import pairwise
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vpipe.comparison.labels import LABELS, THEN, mirrored, upside_down
-from vpipe.comparison.plan import FLOW, FPS, FRAMES, MADE_PX, SIZE_PX, STORAGE
+from vpipe.comparison.labels import LABELS, THEN
+from vpipe.comparison.plan import FLOW, FPS, FRAMES, MADE_PX, STORAGE
+from vpipe.comparison.workers import Workers
 from vpipe.flow.methods import FlowFrame, flow_between
 from vpipe.synth.motion import Wobble
 from vpipe.synth.scene import Look, random_scene
 from vpipe.synth.textures import TexturePool
-from vpipe.training.recipe import Recipe
 
-STOCK = 48  # textures that CLIPS_PER_STOCK clips share: a new texture costs more than a clip
-CLIPS_PER_STOCK = 800
+STOCK = 24  # textures that CLIPS_PER_STOCK clips share: a new texture costs more than a clip
+CLIPS_PER_STOCK = 200
+CLIPS_PER_FLOW = 40  # whose flow a process computes at a time
 START_S = 0.5  # the latest start of a clip in its shot
 BRIGHTNESS, CONTRAST = 118.0, 55.0  # mean and standard deviation of the pixels of every clip
 MOST_GAIN = 12.0
@@ -60,25 +60,47 @@ class Clips:
 def make_clips(
     per_label: int,
     seed: Sequence[int],
+    workers: Workers,
     *,
     names: Sequence[str] = LABELS,
     length: int = FRAMES,
     done: Done | None = None,
 ) -> Clips:
     """`per_label` clips of each label, labels in turn. Clip i depends on the seed and i alone."""
-    cv2.setNumThreads(1)
     count = per_label * len(names)
     frames = np.empty((count, length, MADE_PX, MADE_PX, 3), np.uint8)
-    pool = TexturePool()
-    for i in range(count):
-        if i % CLIPS_PER_STOCK == 0:
-            stock = np.random.default_rng([*seed, 1, i])
-            pool = TexturePool(stock=min(STOCK, count - i), stock_rng=stock)
-        _render(names[i % len(names)], np.random.default_rng([*seed, 2, i]), pool, frames[i])
+    blocks = [
+        _Block(first, min(first + CLIPS_PER_STOCK, count), tuple(seed), tuple(names), length)
+        for first in range(0, count, CLIPS_PER_STOCK)
+    ]
+    for block, made in zip(blocks, workers.map(_make, blocks), strict=True):
+        frames[block.first : block.end] = made
         if done:
-            done(i + 1)
+            done(block.end)
     labels = [LABELS.index(names[i % len(names)]) for i in range(count)]
     return Clips(frames, np.array(labels, np.int64))
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Clips that share a stock of textures."""
+
+    first: int
+    end: int
+    seed: tuple[int, ...]
+    names: tuple[str, ...]
+    length: int
+
+
+def _make(block: _Block) -> Pictures:
+    cv2.setNumThreads(1)
+    stock = np.random.default_rng([*block.seed, 1, block.first])
+    pool = TexturePool(stock=min(STOCK, block.end - block.first), stock_rng=stock)
+    frames = np.empty((block.end - block.first, block.length, MADE_PX, MADE_PX, 3), np.uint8)
+    for i in range(block.first, block.end):
+        label = block.names[i % len(block.names)]
+        _render(label, np.random.default_rng([*block.seed, 2, i]), pool, frames[i - block.first])
+    return frames
 
 
 def _render(label: str, rng: np.random.Generator, pool: TexturePool, frames: Pictures) -> None:
@@ -97,85 +119,23 @@ def _render(label: str, rng: np.random.Generator, pool: TexturePool, frames: Pic
     frames[:] = np.clip((frames.astype(np.float32) - frames.mean()) * gain + BRIGHTNESS, 0, 255)
 
 
-def flow_codes(clips: Clips, *, jobs: int = 1, done: Done | None = None) -> Pictures:
+def flow_codes(clips: Clips, workers: Workers, *, done: Done | None = None) -> Pictures:
     """TV-L1 flow between neighbouring frames as the cache stores it: (N, L - 1, 2, M, M) uint8 codes."""
     count, length = clips.frames.shape[:2]
     codes = np.empty((count, length - 1, 2, MADE_PX, MADE_PX), np.uint8)
-
-    def compute(i: int) -> None:
-        frames = [FlowFrame(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), FLOW) for frame in clips.frames[i]]
-        for k in range(length - 1):
-            codes[i, k] = STORAGE.quantise(flow_between(frames[k], frames[k + 1]))
-
-    with ThreadPoolExecutor(jobs) as pool:  # the kernels release the GIL
-        for i, _ in enumerate(pool.map(compute, range(count))):
-            if done:
-                done(i + 1)
+    firsts = range(0, count, CLIPS_PER_FLOW)
+    parts = [clips.frames[first : first + CLIPS_PER_FLOW] for first in firsts]
+    for first, found in zip(firsts, workers.map(_codes, parts), strict=True):
+        codes[first : first + len(found)] = found
+        if done:
+            done(first + len(found))
     return codes
 
 
-_MIRRORED = np.array([LABELS.index(mirrored(label)) for label in LABELS])
-_UPSIDE_DOWN = np.array([LABELS.index(upside_down(label)) for label in LABELS])
-
-
-class Shown:
-    """Training batches by number: clips drawn at random, each cut, turned and recoloured at random.
-
-    `inputs` are frames, uint8 (N, T, M, M, 3), or flow codes, uint8 (N, T, 2, M, M). Batch i depends on the
-    recipe's seed and i alone, so every network sees the same clips in the same order.
-    """
-
-    def __init__(
-        self, inputs: Pictures, labels: npt.NDArray[np.int64], recipe: Recipe, take: Sequence[int]
-    ) -> None:
-        self.inputs, self.labels, self.recipe, self.take = inputs, labels, recipe, list(take)
-
-    def __len__(self) -> int:
-        return -(-self.recipe.clips // self.recipe.batch)
-
-    def __getitem__(self, number: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
-        """Clips uint8 (N, T, S, S, 3) or float32 flow in px (N, T, 2, S, S), targets (N, classes)."""
-        rng = np.random.default_rng([self.recipe.seed, 3, number])
-        chosen = rng.integers(len(self.labels), size=self.recipe.batch)
-        turns = [Turn.random(rng) for _ in chosen]
-        clips = np.stack([turn.of(self.inputs[i][self.take]) for turn, i in zip(turns, chosen, strict=True)])
-        labels = [turn.label(int(self.labels[i])) for turn, i in zip(turns, chosen, strict=True)]
-        return clips, np.eye(len(LABELS), dtype=np.float32)[labels]
-
-
-@dataclass(frozen=True)
-class Turn:
-    """What is cut from a clip, mirrored and upside down or not; and its colours, which flow does not have."""
-
-    left: int = (MADE_PX - SIZE_PX) // 2
-    top: int = (MADE_PX - SIZE_PX) // 2
-    left_right: bool = False
-    up_down: bool = False
-    negative: bool = False
-    channels: tuple[int, ...] = (0, 1, 2)
-
-    @classmethod
-    def random(cls, rng: np.random.Generator) -> Turn:
-        left, top = rng.integers(MADE_PX - SIZE_PX + 1, size=2)
-        left_right, up_down, negative = rng.random(3) < 0.5
-        channels = tuple(int(channel) for channel in rng.permutation(3))
-        return cls(int(left), int(top), bool(left_right), bool(up_down), bool(negative), channels)
-
-    def of(self, clip: Pictures) -> npt.NDArray[Any]:
-        """Frames uint8 (..., M, M, 3) -> (..., S, S, 3); flow codes (..., 2, M, M) -> px (..., 2, S, S)."""
-        rows = slice(self.top, self.top + SIZE_PX)
-        columns = slice(self.left, self.left + SIZE_PX)
-        x, y = -1 if self.left_right else 1, -1 if self.up_down else 1
-        if clip.shape[-1] == 3:
-            frames = clip[..., rows, columns, :][..., ::y, ::x, list(self.channels)]
-            return 255 - frames if self.negative else frames
-        flow = STORAGE.dequantise(np.ascontiguousarray(clip[..., rows, columns]))[..., ::y, ::x]
-        return flow * np.array([x, y], np.float32)[:, None, None]  # vectors turn with the picture
-
-    def label(self, number: int) -> int:
-        """Of the turned clip."""
-        number = int(_MIRRORED[number]) if self.left_right else number
-        return int(_UPSIDE_DOWN[number]) if self.up_down else number
-
-
-MIDDLE = Turn()
+def _codes(clips: Pictures) -> Pictures:
+    codes = np.empty((len(clips), clips.shape[1] - 1, 2, MADE_PX, MADE_PX), np.uint8)
+    for clip, found in zip(clips, codes, strict=True):
+        frames = [FlowFrame(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), FLOW) for frame in clip]
+        for k, (before, after) in enumerate(pairwise(frames)):
+            found[k] = STORAGE.quantise(flow_between(before, after))
+    return codes

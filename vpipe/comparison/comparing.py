@@ -12,10 +12,11 @@ from vpipe.comparison.clips import Clips, Done, make_clips
 from vpipe.comparison.contenders import ROWS, Contender, Fusion
 from vpipe.comparison.costs import FlowCost, clip_of, flow_costs, milliseconds
 from vpipe.comparison.labels import DIRECTION, GROUPS, LABELS, ORDER
-from vpipe.comparison.learning import Say, Trained, TrainingClips, trained
+from vpipe.comparison.learning import Say, Trained, trained
 from vpipe.comparison.plan import FPS, FRAMES, SIZE_PX, Plan
 from vpipe.comparison.scoring import Judges, judge_lengths, judge_orders
 from vpipe.comparison.temporal_kernels import describe
+from vpipe.comparison.workers import Workers
 from vpipe.models.sizes import count
 
 SCHEMA = "vpipe.bench/1"
@@ -27,32 +28,33 @@ def compare(
     fusions: Sequence[Fusion],
     cache: Path,
     *,
+    workers: Workers,
     device: str = "cpu",
-    jobs: int = 1,
     again: bool = False,
     say: Say,
 ) -> dict[str, Any]:
     """Everything that `vpipe bench` shows, for JSON.
 
-    cache: a folder whose `comparison/` keeps trained networks; `again` trains them anew. Raises VpipeError.
+    cache: a folder whose `comparison/` keeps trained networks; `again` trains them anew. Networks are
+    measured by as many threads as torch has. Raises VpipeError.
     """
-    clips = TrainingClips(plan, jobs, say)
-    ready = {
-        contender.name: trained(contender, plan, clips, cache, device, again=again, say=say)
-        for contender in contenders
-    }
-    del clips  # a gigabyte
-    judges = Judges(ready, fusions, device, jobs)
+    ready = trained(contenders, plan, cache, device, workers, again=again, say=say)
+    judges = Judges(ready, fusions, device, workers)
     flow: list[FlowCost] = []
     if judges.needs_flow:
         told = "video for the cost of flow"
-        flow = flow_costs(plan.flow_minutes, plan.seed, jobs, device, lambda n: say(told, n, 1))
+        flow = flow_costs(plan.flow_minutes, plan.seed, workers.jobs, device, lambda n: say(told, n, 1))
 
     def test_clips(per_label: int, seed: list[int], names: Sequence[str], length: int) -> Clips:
         count = per_label * len(names)
         told = f"test clips of {length} frames"
         return make_clips(
-            per_label, [plan.seed, *seed], names=names, length=length, done=lambda n: say(told, n, count)
+            per_label,
+            [plan.seed, *seed],
+            workers,
+            names=names,
+            length=length,
+            done=lambda n: say(told, n, count),
         )
 
     played = test_clips(plan.test, [2], LABELS, FRAMES)
@@ -89,7 +91,7 @@ def compare(
         "schema": SCHEMA,
         "vpipe": vpipe.__version__,
         "device": device,
-        "jobs": jobs,
+        "jobs": workers.jobs,
         "plan": asdict(plan),
         "clip": {"frames": FRAMES, "fps": float(FPS), "size": SIZE_PX},
         "labels": list(LABELS),

@@ -9,11 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vpipe.comparison.clips import MIDDLE, Clips, Done, flow_codes
+from vpipe.comparison.clips import Clips, Done, flow_codes
 from vpipe.comparison.contenders import Fusion
 from vpipe.comparison.labels import GROUPS, LABELS, backwards, opposite
 from vpipe.comparison.learning import Trained
 from vpipe.comparison.plan import FRAMES, Plan
+from vpipe.comparison.shown import Turns
+from vpipe.comparison.workers import Workers
 from vpipe.recognition.recognizer import fuse
 from vpipe.training.assessing import wilson
 from vpipe.training.loop import NORMALISATION
@@ -43,8 +45,9 @@ def probabilities(trained: Trained, inputs: npt.NDArray[np.uint8], device: str) 
     found = [np.zeros((0, len(LABELS)), np.float32)]
     with torch.inference_mode():
         for begin in range(0, len(inputs), BATCH):
-            batch = MIDDLE.of(inputs[begin : begin + BATCH][:, list(trained.contender.take)])
-            logits = trained.network(normalise(torch.from_numpy(batch)).to(device))
+            batch = torch.from_numpy(inputs[begin : begin + BATCH]).to(device)
+            seen = Turns.none(len(batch)).of(batch, np.arange(len(batch)), trained.contender.take)
+            logits = trained.network(normalise(seen))
             found.append(logits.float().softmax(1).cpu().numpy())
     return np.concatenate(found)
 
@@ -53,14 +56,14 @@ class Judges:
     """All rows of the table at once: flow is computed once for those that need it."""
 
     def __init__(
-        self, trained: Mapping[str, Trained], fusions: Sequence[Fusion], device: str, jobs: int
+        self, trained: Mapping[str, Trained], fusions: Sequence[Fusion], device: str, workers: Workers
     ) -> None:
-        self.trained, self.fusions, self.device, self.jobs = trained, fusions, device, jobs
+        self.trained, self.fusions, self.device, self.workers = trained, fusions, device, workers
         self.needs_flow = any(one.contender.modality == "flow" for one in trained.values())
 
     def scores(self, clips: Clips, done: Done | None = None) -> dict[str, Scores]:
         """Probabilities of clips of FRAMES frames by the name of the row."""
-        codes = flow_codes(clips, jobs=self.jobs, done=done) if self.needs_flow else None
+        codes = flow_codes(clips, self.workers, done=done) if self.needs_flow else None
         found = {}
         for name, one in self.trained.items():
             inputs = codes if one.contender.modality == "flow" and codes is not None else clips.frames

@@ -1,11 +1,11 @@
 """TV-L1 on a CUDA device: the algorithm of `vpipe.flow.tvl1_engine`, many pairs at a time.
 
-A queue of up to 64 pairs goes down the pyramid together. Each level cuts it into batches whose planes fit the
-device's L2 cache (8 pairs at 340x256 in 50 MB; on coarse levels all):
+A queue of up to 64 pairs goes down the pyramid together:
 
-    frames ──► textures of every level ──► coarsest level: one batch ──► ... ──► finest: batch, batch, ...
+    frames ──► textures of every level ──► coarsest level ──► ... ──► finest level ──► flow
 
-`vpipe.flow.gpu_level` is one level; `gpu_pictures`, `gpu_kernels` and `gpu_median` are the kernels. Where
+`vpipe.flow.gpu_level` is one level; `gpu_pictures`, `gpu_kernels`, `gpu_sweep` and `gpu_median` are kernels. A
+whole queue is recorded once and replayed, but for recipes whose iterations end by a measured change. Where
 Triton's interpreter is on (TRITON_INTERPRET=1 before it is imported), device "cpu" runs the same kernels
 without a GPU, slowly: for tests.
 """
@@ -16,6 +16,7 @@ import functools
 import math
 import threading
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -26,14 +27,15 @@ from torch import Tensor
 
 from vpipe.flow import gpu_pictures as pictures
 from vpipe.flow.batch import QUEUE_PAIRS
-from vpipe.flow.gpu_level import Batch, LevelSolver, Scale, tiles
+from vpipe.flow.gpu_level import LevelSolver, Pairs, Scale, tiles
 from vpipe.flow.gpu_planes import TILE
+from vpipe.flow.gpu_recording import Recordings
 from vpipe.flow.inputs import checked_pair
 from vpipe.flow.levels import blur_sigma, level_sizes
 from vpipe.flow.params import FlowParams
 
-# What the interpreter takes for an L2 cache: small enough that small pictures make several batches.
-_INTERPRETED_L2_BYTES = 1 << 17
+# Few, as the interpreter takes its time for slots without a pair, too.
+_INTERPRETED_PAIRS = 2
 
 
 def tvl1_gpu(
@@ -74,6 +76,14 @@ def engine_for(height: int, width: int, params: FlowParams, device: str) -> Engi
     return Engine(height, width, params, torch.device(device))
 
 
+@dataclass(frozen=True)
+class _Work:
+    """Where the frames of a queue lie. shown: int32 (1,), how many of frames (n, H, W) there are."""
+
+    frames: Tensor
+    shown: Tensor
+
+
 class Engine:
     """Flow between pictures of one size under one recipe. Threads may share it: it serves one at a time.
 
@@ -82,16 +92,25 @@ class Engine:
 
     def __init__(self, height: int, width: int, params: FlowParams, device: torch.device) -> None:
         self.params, self.device = params, device
-        sizes = level_sizes(height, width, params)
-        self.queue_pairs = _queue_pairs(sizes, device)
-        l2_bytes = _l2_bytes(device)
-        self.scales = [_cut(height, width, self.queue_pairs, l2_bytes) for height, width in sizes]
-        self.solver = LevelSolver(self.scales, params, device)
+        self.scales = [Scale(width, height) for height, width in level_sizes(height, width, params)]
+        self.queue_pairs = _queue_pairs(self.scales, device)
+        self._records = Recordings(device)
+        self.solver = LevelSolver(self.scales, params, self.queue_pairs, device, self._records)
         self._blur = torch.from_numpy(_blur(params)).to(device)
+        self._first, self._second = torch.zeros((2, self.queue_pairs), dtype=torch.int32, device=device)
+        self._present = torch.zeros(1, dtype=torch.int32, device=device)
+        self._works: dict[tuple[torch.dtype, int], _Work] = {}
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._lock = threading.Lock()
+        self._fixed_pairs = 0  # done so far, of a recipe whose iterations are not measured
         if self._stream is not None:
             torch.cuda.synchronize(device)  # what was made on this thread's stream is there for all streams
+
+    @property
+    def pixel_iterations(self) -> int:
+        """Work done so far: iterations of one pixel. Waits for the device."""
+        pixels = sum(scale.width * scale.height for scale in self.scales)
+        return self.solver.measured_work + self._fixed_pairs * self.solver.fixed_iterations() * pixels
 
     def flows(self, frames: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
         """Flow of `pairs` (indices) of `frames`, uint8 or float32 (n, H, W) in 0..255, on the device.
@@ -117,7 +136,7 @@ class Engine:
             queue = pairs[lo : lo + self.queue_pairs]
             used = sorted({k for pair in queue for k in pair})
             places = [(used.index(a), used.index(b)) for a, b in queue]
-            flows.append(self._flows(frames.index_select(0, self._numbers(used)), self._numbers(places)))
+            flows.append(self._flows(frames, used, places))
         return flows[0] if len(flows) == 1 else torch.cat(flows)
 
     def _numbers(self, values: Sequence[Any]) -> Tensor:
@@ -125,38 +144,56 @@ class Engine:
         numbers = torch.tensor(values, dtype=torch.int32)
         return numbers.pin_memory().to(self.device, non_blocking=True) if self._stream else numbers
 
-    def _flows(self, frames: Tensor, pairs: Tensor) -> Tensor:
-        """Of one queue; pairs: int32 (pairs, 2), on the device."""
-        first, second = pairs[:, 0].contiguous(), pairs[:, 1].contiguous()
-        noise = _noise(frames) if self.params.noise > 0 else torch.zeros(len(frames), device=self.device)
-        noise = (noise[first] + noise[second]) / 2
+    def _flows(self, frames: Tensor, used: Sequence[int], places: Sequence[tuple[int, int]]) -> Tensor:
+        """Of one queue: pairs of places among the frames that are used."""
+        # A film's queue has a frame more than pairs, but every pair may have two of its own.
+        few = self.queue_pairs + 1
+        room = few if len(used) <= few else 2 * self.queue_pairs
+        key = frames.dtype, room
+        if key not in self._works:
+            room_for = torch.zeros((room, *frames.shape[1:]), dtype=frames.dtype, device=self.device)
+            self._works[key] = _Work(room_for, torch.zeros_like(self._present))
+        work, count = self._works[key], len(places)
+        torch.index_select(frames, 0, self._numbers(used), out=work.frames[: len(used)])
+        first, second = self._numbers(places).unbind(1)
+        self._first[:count], self._second[:count] = first, second
+        work.shown.fill_(len(used))
+        self._present.fill_(count)
+        pairs = Pairs(self._first, self._second, self._present, count)
+        if self.solver.measured:
+            return self._down_the_pyramid(work, pairs)[:count]
+        self._fixed_pairs += count
+        flow = self._records.replay(key, lambda: self._down_the_pyramid(work, pairs))
+        return flow[:count].clone()  # the next queue is written there
+
+    def _down_the_pyramid(self, work: _Work, pairs: Pairs) -> Tensor:
+        """The flow of all slots, of which those without a pair hold anything."""
+        noise = torch.zeros(len(work.frames), device=self.device)
+        if self.params.noise > 0:
+            noise = _noise(work.frames)
+        noise = (noise[pairs.first] + noise[pairs.second]) / 2
         flow: Tensor | None = None
-        levels = list(zip(self.scales, self._textures(frames), strict=True))
+        levels = list(zip(self.scales, self._textures(work), strict=True))
         for number, (scale, textures) in reversed(list(enumerate(levels))):
             lambdas = _trusted(self.params, noise * self.params.scale_step**number)
-            coarser = flow
-            flow = torch.empty((len(pairs), 2, scale.height, scale.width), device=self.device)
-            for lo in range(0, len(pairs), scale.slots):
-                count = min(scale.slots, len(pairs) - lo)
-                batch = Batch(scale, textures, first, second, lambdas, lo, count)
-                self.solver.solve(batch, coarser, flow)
+            flow = self.solver.solve(scale, pairs, textures, lambdas, flow)
         assert flow is not None  # there is at least one scale
         return flow
 
-    def _textures(self, frames: Tensor) -> list[Tensor]:
+    def _textures(self, work: _Work) -> list[Tensor]:
         """Of every level, finest first."""
-        count, plane, textures = len(frames), frames, []
+        count, plane, textures = len(work.frames), work.frames, []
         for number, scale in enumerate(self.scales):
             if number > 0:
                 finer = plane
                 plane = torch.empty((count, scale.height, scale.width), device=self.device)
                 pictures.reduce[scale.tiles, count](
-                    finer, plane, self._blur, len(self._blur), 1 / self.params.scale_step,
+                    finer, work.shown, plane, self._blur, len(self._blur), 1 / self.params.scale_step,
                     finer.shape[2], finer.shape[1], scale.width, scale.height, **TILE,
                 )  # fmt: skip
             texture = torch.empty((count, 3, scale.height + 2, scale.width + 2), device=self.device)
             pictures.texture[tiles(scale.width + 2, scale.height + 2), count](
-                plane, texture, scale.width, scale.height,
+                plane, work.shown, texture, scale.width, scale.height,
                 FIVE_POINT=self.params.derivative == 5, **TILE,
             )  # fmt: skip
             textures.append(texture)
@@ -180,28 +217,13 @@ def _trusted(params: FlowParams, noise: Tensor) -> Tensor:
     return params.lambda_ / (1 + ratio.clamp(max=1e6) ** 2)
 
 
-def _cut(height: int, width: int, pairs: int, l2_bytes: int) -> Scale:
-    """Batches of one size, as large as the L2 cache takes."""
-    fit = max(1, l2_bytes // (Scale(width, height, 1).slot * torch.float32.itemsize))
-    return Scale(width, height, math.ceil(pairs / math.ceil(pairs / fit)))
-
-
-def _l2_bytes(device: torch.device) -> int:
+def _queue_pairs(scales: Sequence[Scale], device: torch.device) -> int:
+    """64, or fewer where what so many need would take more than half of the free memory."""
     if device.type != "cuda":
-        return _INTERPRETED_L2_BYTES
-    return torch.cuda.get_device_properties(device).L2_cache_size
-
-
-def _queue_pairs(sizes: Sequence[tuple[int, int]], device: torch.device) -> int:
-    """64, or fewer where the pyramids and flows of so many would take more than half of the free memory.
-
-    sizes: (height, width) of the levels.
-    """
-    if device.type != "cuda":
-        return QUEUE_PAIRS
-    pixels = sum((width + 2) * (height + 2) for height, width in sizes)
-    # A pair: one more frame, as a plane and three of texture, and two planes of flow.
-    pair_bytes = 6 * pixels * torch.float32.itemsize
+        return _INTERPRETED_PAIRS
+    pixels = sum((scale.width + 2) * (scale.height + 2) for scale in scales)
+    # A pair: its slot, two planes of flow, and at most three frames, each a plane and three of texture.
+    pair_bytes = (max(scale.slot for scale in scales) + 14 * pixels) * torch.float32.itemsize
     free, _ = torch.cuda.mem_get_info(device)
     return max(1, min(QUEUE_PAIRS, free // 2 // pair_bytes))
 

@@ -8,7 +8,19 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from vpipe.flow.gpu_planes import DUALS, NEXT, SIDE, clamp, kernel, place_of, slot_of, tile_of, total_of
+from vpipe.flow.gpu_planes import (
+    FINISHED,
+    FLOW,
+    NEXT,
+    SIDE,
+    STATE,
+    clamp,
+    kernel,
+    place_of,
+    side_of,
+    slot_of,
+    tile_of,
+)
 
 
 @triton.jit
@@ -137,35 +149,27 @@ def _median25(at, x, y, width, height, pitch):
 
 @kernel
 def median(
-    planes, present, sums, width: tl.int32, height: tl.int32, pitch: tl.int32, slots: tl.int32,
-    side: tl.int32, limit: tl.float32,
-    SIZE: tl.constexpr, MEASURED: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    planes, present, state, width: tl.int32, height: tl.int32, pitch: tl.int32, flow: tl.int32,
+    SIZE: tl.constexpr, MEASURED: tl.constexpr, EVERYONE: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """The median of U and V, from `side` to the other, of every pair at work; border repeated.
+    """The median of U and V, from one side to the other, of every pair at work; border repeated.
 
-    Axis 2 of the grid: U with its duals, which go along as they are, or V. MEASURED: so does a pair that is
-    finished, as `iterate` sees it.
+    Axis 2 of the grid: U or V. flow: the side that both are on. MEASURED: that is in `state`; and pairs that are
+    finished are left alone but for EVERYONE.
     """
     slot, component = tl.program_id(1), tl.program_id(2)
-    if slot < tl.load(present):
+    at_work = slot < tl.load(present)
+    if MEASURED and not EVERYONE:
+        at_work = at_work & (tl.load(state + slot * STATE + FINISHED) == 0)
+    if at_work:
         x, y = tile_of(width, ROWS, COLUMNS)
         inside = (x < width) & (y < height)
+        side = side_of(state, slot, FLOW, flow, MEASURED)
         pair = slot_of(planes, slot, height, pitch)
         at = pair + (side * SIDE + component) * NEXT
         to = pair + ((1 - side) * SIDE + component) * NEXT + place_of(x, y, pitch)
-        dual = pair + (side * SIDE + DUALS + 2 * component) * NEXT + place_of(x, y, pitch)
-        dual_to = pair + ((1 - side) * SIDE + DUALS + 2 * component) * NEXT + place_of(x, y, pitch)
-        tl.store(dual_to, tl.load(dual, mask=inside), mask=inside)
-        tl.store(dual_to + NEXT, tl.load(dual + NEXT, mask=inside), mask=inside)
-        finished = False
-        if MEASURED:
-            tile, tiles = tl.program_id(0), tl.num_programs(0)
-            finished = total_of(sums, side, slots, slot, tiles) <= limit
-            mine = sums + slot * tiles + tile
-            tl.store(mine + (1 - side) * slots * tiles, tl.load(mine + side * slots * tiles))
-        if finished:
-            tl.store(to, tl.load(at + place_of(x, y, pitch), mask=inside), mask=inside)
-        elif SIZE == 5:
+        if SIZE == 5:
             tl.store(to, _median25(at, x, y, width, height, pitch), mask=inside)
         else:
             tl.store(to, _median9(at, x, y, width, height, pitch), mask=inside)

@@ -5,16 +5,16 @@ A program works on one tile of ROWS x COLUMNS pixels of one frame or of one pair
 `planes`, float32 (slots, height, blocks, PLANES, BLOCK): the unknowns of the pairs at work, one slot a pair.
 Of BLOCK pixels of a row all planes lie together: a plane is a constant away from another. U and V, the flow,
 and P11 P12 P21 P22, the duals of U and of V, are there twice, as two sides: a step reads one and writes the
-other, so that no program waits for its neighbour. Then C GX GY, the linearised data term
-rho = C + GX U + GY V, and IW, one over the weight of the total variation. What lies beyond the width of a row
-is never used.
+other, so that no program waits for its neighbour. Flow and duals change sides each on their own: a median
+moves the flow alone. Then C GX GY, the linearised data term rho = C + GX U + GY V, and IW, one over the
+weight of the total variation. What lies beyond the width of a row is never used.
 
 `textures`, float32 (frames, 3, height + 2, width + 2): a picture and its derivatives, one pixel of margin.
 
-`sums`, float32 (2, slots, tiles): for each tile the squared change of U and V in an iteration. Every program
-adds up all of its pair, in one order (so that runs agree in every bit), and thereby knows whether the pair is
-finished without a word from the host. A pair that is copies its side once, writes a negative number in place
-of sums, and from then on returns at once.
+`state`, int32 (slots, STATE), where iterations are measured (`epsilon` above 0), so that pairs go their own
+ways without a word from the host: the sides that flow and duals are on, how many iterations the next sweep does
+(0: none), whether it is known to be the last, whether the warp is finished, and the iterations done on this level. Elsewhere all pairs take the
+same steps, and the host says what side is in turn.
 """
 
 # Triton types the kernels, from the arguments they are called with.
@@ -28,8 +28,9 @@ from typing import Any
 import triton
 import triton.language as tl
 
-# What every launch says. A row of 64 pixels is two whole cache lines, and few tiles reach beyond the picture.
-TILE: dict[str, Any] = {"ROWS": 8, "COLUMNS": 64, "num_warps": 4}
+# What the launches of all kernels but the sweeps say: two pixels for each thread were fastest, and few tiles reach
+# beyond the picture.
+TILE: dict[str, Any] = {"ROWS": 4, "COLUMNS": 32, "num_warps": 2}
 
 PLANES, BLOCK = 16, 32
 SIDE = tl.constexpr(6)  # planes of one side
@@ -40,7 +41,9 @@ NEXT = tl.constexpr(BLOCK)  # from a plane to the next
 FLAT = tl.constexpr(1.2e-7)
 TINY = tl.constexpr(1e-20)  # under a square root or a division, so that zero stays zero
 _ROOM = tl.constexpr(PLANES * BLOCK)  # of a block
-_SUMS = tl.constexpr(256)  # added at a time
+# The columns of `state`.
+FLOW, DUAL, COUNT, LAST, FINISHED, ITERATIONS = (tl.constexpr(k) for k in range(6))
+STATE = tl.constexpr(8)
 
 
 def kernel(function: Callable[..., None]) -> Any:
@@ -87,10 +90,8 @@ def between(x, scale, length):
 
 
 @triton.jit
-def total_of(sums, side, slots, slot, tiles):
-    """Of all tiles of this pair; negative: it was finished before."""
-    total = 0.0
-    for start in range(0, tiles, _SUMS):
-        tile = start + tl.arange(0, _SUMS)
-        total += tl.sum(tl.load(sums + (side * slots + slot) * tiles + tile, mask=tile < tiles, other=0.0))
-    return total
+def side_of(state, slot, column: tl.constexpr, side, MEASURED: tl.constexpr):
+    """The side that this pair's flow (column FLOW) or duals (DUAL) are on; `side`: what the host says."""
+    if MEASURED:
+        side = tl.load(state + slot * STATE + column)
+    return side

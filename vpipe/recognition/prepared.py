@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from vpipe.errors import UsageError
-from vpipe.models.layers import channels_last
+from vpipe.models.layers import VideoNetwork, channels_last
 from vpipe.recognition.folding import fold, foldable
+from vpipe.recognition.fused_blocks import fuse_blocks
 from vpipe.recognition.rounding import Shape, round_weights
 
 MOST_RECORDED = 4  # shapes; a graph keeps the memory of its activations
@@ -78,7 +79,13 @@ def prepare(
     if isinstance(last, nn.Linear) and name is not None:
         last = copy.deepcopy(last)  # as it is, float32
         ready.to(dtype).set_submodule(name, Classifier(last, tapped))
-    return channels_last(ready.to(dtype) if last is None else ready)
+        if isinstance(ready, VideoNetwork):
+            ready.pooling = torch.float32
+    if last is None:
+        ready.to(dtype)
+    if dtype != torch.float32 and torch.device(device).type == "cuda":
+        fuse_blocks(ready)
+    return channels_last(ready)
 
 
 def classifier_name(network: nn.Module, classes: int) -> str | None:

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vpipe.training.allocator import keep_freed_memory
@@ -19,13 +20,14 @@ AHEAD = 4  # batches that threads keep ready
 class Batches(Protocol):
     """Batches by number: batch i depends on the seed and i alone, and there is one for any i >= 0.
 
-    clips uint8 RGB (N, T, H, W, 3) or float32 flow (N, T, 2, H, W); targets float32 (N, classes), rows add
-    up to 1. One that has `in_threads = True` is read by threads; `describe(i)` names what batch i holds.
+    Arrays, or tensors on any device: clips uint8 RGB (N, T, H, W, 3) or float32 flow (N, T, 2, H, W); targets
+    float32 (N, classes), rows add up to 1. One that has `in_threads = True` is read by threads; `describe(i)`
+    names what batch i holds.
     """
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray]: ...
+    def __getitem__(self, number: int) -> tuple[np.ndarray | Tensor, np.ndarray | Tensor]: ...
 
 
 def read_ahead(batches: Batches, numbers: Sequence[int], workers: int) -> Iterator[Any]:

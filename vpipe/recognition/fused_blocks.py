@@ -1,0 +1,85 @@
+"""On a CUDA device, in a short precision: convolutions that leave bias, sum and ReLU to cuDNN.
+
+Each of these would otherwise read and write a whole activation once more, which is most of a block's time;
+and the branch is added before it is rounded.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vpipe.models.layers import ConvBN
+from vpipe.models.resnet import Bottleneck
+
+ALIGNED = 8  # channels: 16 bytes of a short precision
+
+
+class FusedBottleneck(nn.Module):
+    """A `Bottleneck` whose batch norms are folded, (B, C, H, W) -> (B, C', H', W'), channels last."""
+
+    def __init__(self, block: Bottleneck) -> None:
+        super().__init__()
+        self.enter, self.temporal, self.after = block.enter, block.temporal, block.after
+        self.conv1, self.conv2, self.conv3 = block.conv1.conv, block.conv2.conv, block.conv3.conv
+        self.downsample = block.downsample
+        if isinstance(self.downsample, ConvBN) and self.downsample.conv.bias is not None:
+            shortcut, last = self.downsample.conv, self.conv3  # one bias for their sum
+            assert isinstance(last.bias, nn.Parameter)
+            last.bias.data = (last.bias.float() + shortcut.bias.float()).to(last.bias)  # type: ignore[operator]
+            shortcut.bias = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        branch = convolved(self.conv2, self.temporal(convolved(self.conv1, self.enter(x))))
+        out: Tensor = self.after(convolved(self.conv3, branch, self.downsample(x)))
+        return out
+
+
+class FusedConv(nn.Module):
+    """A folded `ConvBN` with its ReLU."""
+
+    def __init__(self, block: ConvBN) -> None:
+        super().__init__()
+        self.conv = block.conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        return convolved(self.conv, x)
+
+
+def convolved(conv: nn.Module, x: Tensor, plus: Tensor | None = None) -> Tensor:
+    """relu(conv(x) + bias + plus)."""
+    assert isinstance(conv, nn.Conv2d)
+    how = (conv.stride, conv.padding, conv.dilation, conv.groups)
+    if plus is None:
+        return torch.cudnn_convolution_relu(x, conv.weight, conv.bias, *how)  # type: ignore[no-any-return,arg-type]
+    return torch.cudnn_convolution_add_relu(  # type: ignore[no-any-return]
+        x,
+        conv.weight,
+        plus,
+        1.0,
+        conv.bias,
+        *how,  # type: ignore[arg-type]
+    )
+
+
+def fuse_blocks(network: nn.Module) -> None:
+    """In place, of a network that is folded and on its device; blocks of other kinds stay as they are."""
+    for name, module in list(network.named_modules()):
+        if type(module) is Bottleneck and all(
+            _fits(conv) for conv in (module.conv1.conv, module.conv2.conv, module.conv3.conv)
+        ):
+            network.set_submodule(name, FusedBottleneck(module))
+    for name, module in list(network.named_modules()):
+        if isinstance(module, ConvBN) and module.relu and module.most is None and _fits(module.conv):
+            network.set_submodule(name, FusedConv(module))
+
+
+def _fits(conv: nn.Module) -> bool:
+    """What cuDNN fuses: a 2-D convolution with a bias, in one group, of channels that fill its loads."""
+    return (
+        isinstance(conv, nn.Conv2d)
+        and conv.bias is not None
+        and conv.groups == 1
+        and conv.in_channels % ALIGNED == 0
+        and conv.out_channels % ALIGNED == 0
+    )
