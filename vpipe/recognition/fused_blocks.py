@@ -6,6 +6,8 @@ and the branch is added before it is rounded.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -23,10 +25,11 @@ class FusedBottleneck(nn.Module):
         self.enter, self.temporal, self.after = block.enter, block.temporal, block.after
         self.conv1, self.conv2, self.conv3 = block.conv1.conv, block.conv2.conv, block.conv3.conv
         self.downsample = block.downsample
-        if isinstance(self.downsample, ConvBN) and self.downsample.conv.bias is not None:
-            shortcut, last = self.downsample.conv, self.conv3  # one bias for their sum
-            assert isinstance(last.bias, nn.Parameter)
-            last.bias.data = (last.bias.float() + shortcut.bias.float()).to(last.bias)  # type: ignore[operator]
+        shortcut = getattr(self.downsample, "conv", None)
+        if isinstance(shortcut, nn.Conv2d) and shortcut.bias is not None:  # one bias for their sum
+            last = self.conv3.bias
+            assert isinstance(last, nn.Parameter)
+            last.data = (last.data.float() + shortcut.bias.data.float()).to(last.dtype)
             shortcut.bias = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -49,17 +52,10 @@ class FusedConv(nn.Module):
 def convolved(conv: nn.Module, x: Tensor, plus: Tensor | None = None) -> Tensor:
     """relu(conv(x) + bias + plus)."""
     assert isinstance(conv, nn.Conv2d)
-    how = (conv.stride, conv.padding, conv.dilation, conv.groups)
+    how: Any = (conv.stride, conv.padding, conv.dilation, conv.groups)
     if plus is None:
-        return torch.cudnn_convolution_relu(x, conv.weight, conv.bias, *how)  # type: ignore[no-any-return,arg-type]
-    return torch.cudnn_convolution_add_relu(  # type: ignore[no-any-return]
-        x,
-        conv.weight,
-        plus,
-        1.0,
-        conv.bias,
-        *how,  # type: ignore[arg-type]
-    )
+        return torch.cudnn_convolution_relu(x, conv.weight, conv.bias, *how)
+    return torch.cudnn_convolution_add_relu(x, conv.weight, plus, 1.0, conv.bias, *how)
 
 
 def fuse_blocks(network: nn.Module) -> None:
