@@ -57,6 +57,20 @@ def test_bfloat16_is_nearer_to_float32_than_by_rounding_alone() -> None:
     assert (ready - exact).abs().max() < 0.6 * (plain - exact).abs().max()
 
 
+def test_i3d_in_bfloat16() -> None:
+    """Its last pooling, for which a CPU has no 3-D mean in this precision."""
+    torch.manual_seed(0)
+    network = build("i3d", {"classes": 5, "share": 16}).eval()
+    shape = (10, 3, 64, 64)
+    clips = torch.randn(2, *shape, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        exact = network(clips)
+        found = prepared.prepare(network, "cpu", torch.bfloat16, 5, shape)(clips.bfloat16())
+        with pytest.raises(ValueError, match="at least 9 frames"):
+            network(clips[:, :8])
+    assert (found - exact).abs().max() < 0.02
+
+
 def test_features_follow_scores() -> None:
     network = small_tsm()
     clips = torch.randn(3, *SHAPE, generator=torch.Generator().manual_seed(1))
