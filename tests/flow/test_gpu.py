@@ -165,8 +165,8 @@ def test_stream_refuses_what_the_cpu_engine_refuses(wrong: np.ndarray) -> None:
 def test_cuda_gives_the_cpu_engine_s_flow(preset: str) -> None:
     """Thrice: the first run starts kernels one by one, the others replay recordings: the same bits.
 
-    Where a change ends a warp (`parity`), a pair may end an iteration earlier or later, and hidden points with
-    it: there the mean over all pairs is held.
+    Where a change ends a warp (`parity`), a pair may end an iteration earlier or later, and hidden points
+    follow: there the mean over all pairs is held.
     """
     from vpipe.flow.gpu import tvl1_gpu
 
