@@ -89,8 +89,8 @@ bench-motion: $(INSTALLED)
 
 bench-vocabulary: $(INSTALLED)
 	mkdir -p runs
-	$(BIN)/python -m benchmarks.vocabulary_all --seed 5005 --rows runs/vocabulary-synthetic.jsonl
-	$(BIN)/python -m benchmarks.vocabulary_all --seed 6006 --rows runs/vocabulary-real-textures.jsonl --background-from ../shared/clips
+	$(BIN)/python -m benchmarks.vocabulary_all --seed 7007 --rows runs/vocabulary-synthetic.jsonl
+	$(BIN)/python -m benchmarks.vocabulary_all --seed 8008 --rows runs/vocabulary-real-textures.jsonl --background-from ../shared/clips
 	$(BIN)/python -m benchmarks.conditions --json benchmarks/results/conditions.json
 
 bench-flow: $(INSTALLED)
