@@ -7,7 +7,7 @@
 # make bench-flow-gpu  TV-L1 on a CUDA device, the engine alone, against the floor of its memory
 # make bench-own-labels  `vpipe train DATA` on five new labels, from clips and from segments (minutes)
 # make bench-models  the published networks beside ResNet-50 in the same run (minutes)
-# make bench-motion  flow against flow-free networks, trained and measured (ten minutes of one core)
+# make bench-motion  flow against flow-free networks, trained and measured (five minutes with a GPU and 16 cores, two hours of two cores)
 # make bench-vocabulary  the packaged models on 2,002 synthetic and 2,002 real-textured clips (an hour of two cores;
 #                        goes on where it was stopped; real textures from ../shared/clips)
 # make bench-isolation  what decoding in a process of its own costs `vpipe flow` (a minute)

@@ -42,7 +42,7 @@ def bench(
     clips: Annotated[
         int | None,
         typer.Option(
-            "--clips", metavar="N", min=32, help="Clips each network sees in training [default: 80000]."
+            "--clips", metavar="N", min=32, help="Clips each network sees in training [default: 128000]."
         ),
     ] = None,
     test: Annotated[

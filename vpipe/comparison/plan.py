@@ -36,7 +36,7 @@ class Plan:
     """How much is trained and measured, and how."""
 
     seed: int = 11
-    seen: int = 80_000  # clips that each network sees in training
+    seen: int = 128_000  # clips that each network sees in training
     test: int = 60  # clips of each label
     lengths: tuple[int, ...] = (4, 8, 16, 32)  # frames of the clips of the measurement over length
     flow_minutes: float = 0.5  # of the video whose flow is timed
@@ -72,4 +72,4 @@ class Plan:
         )
 
 
-QUICK = Plan(seen=10_000, test=10, flow_minutes=0.1)
+QUICK = Plan(seen=16_000, test=10, flow_minutes=0.1)
