@@ -15,7 +15,7 @@ from vpipe.comparison.learning import Trained, recipe_of, trained, weight_file
 from vpipe.comparison.plan import FRAMES, MADE_PX, QUICK, SIZE_PX, STORAGE, Plan
 from vpipe.comparison.scoring import Judges, accuracy, judge_orders, share
 from vpipe.comparison.shown import Shown, Turns
-from vpipe.comparison.workers import Workers
+from vpipe.comparison.workers import HERE, Workers, one_thread
 from vpipe.errors import UsageError
 from vpipe.models.registry import build
 
@@ -151,7 +151,7 @@ def test_networks_trained_beside_each_other_are_the_same(tmp_path: Path) -> None
     two = [one for one in CONTENDERS if one.name in ("tsn", "tsm")]
     found = []
     for jobs in (1, 2):
-        with Workers(jobs) as workers:
+        with Workers(jobs) as workers, one_thread():  # as the command does: sums depend on the threads
             cache = tmp_path / str(jobs)
             trained(two, Plan(seen=128), cache, "cpu", workers, again=False, say=lambda what, done, of: None)
         files = sorted((cache / "comparison").iterdir())
