@@ -15,7 +15,7 @@ from vpipe.comparison.learning import Trained, recipe_of, trained, weight_file
 from vpipe.comparison.plan import FRAMES, MADE_PX, QUICK, SIZE_PX, STORAGE, Plan
 from vpipe.comparison.scoring import Judges, accuracy, judge_orders, share
 from vpipe.comparison.shown import Shown, Turns
-from vpipe.comparison.workers import HERE, Workers, one_thread
+from vpipe.comparison.workers import Workers, one_thread
 from vpipe.errors import UsageError
 from vpipe.models.registry import build
 
