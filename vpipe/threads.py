@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from pathlib import Path
 
 from vpipe.errors import UsageError
-
-M_ARENA_MAX = -8  # a parameter of mallopt (malloc.h)
 
 _jobs: int | None = None
 
@@ -64,17 +61,3 @@ def set_torch_threads(count: int) -> None:
     import torch  # here, because this module is imported at start-up
 
     torch.set_num_threads(count)
-
-
-def share_one_heap() -> None:
-    """Tells glibc's malloc that threads started from now on share one heap; elsewhere does nothing.
-
-    With a heap each, what one thread frees no other uses again: blocks that go from thread to thread, as
-    frames and scores do, make all of them grow for as long as the work goes on.
-    """
-    import ctypes  # here, because only long work needs it
-
-    if not sys.platform.startswith("linux"):
-        return
-    with contextlib.suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)

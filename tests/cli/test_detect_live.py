@@ -130,6 +130,7 @@ def test_a_stream_that_stalls_is_over_after_the_timeout(tmp_path: Path, recogniz
         assert [event.what for event in stream.events() if not isinstance(event.what, Shot)]
         assert time.monotonic() - begin < 30
         assert [w.code for w in stream.warnings] == ["stalled"]
+        assert stream.warnings[0].message.startswith("no data for 1 s")
 
 
 def test_a_caller_that_leaves_early_is_not_held_up(tmp_path: Path, recognizer: Recognizer) -> None:

@@ -73,6 +73,12 @@ def test_a_cut_at_a_frame_that_comes_late(lost: int) -> None:
     assert cuts_at(roll(1, times[:15], 1.2) + roll(2, times[15:], 0.0), times) == [15]
 
 
+def test_two_frames_alone_are_no_two_shots() -> None:
+    first, second = texture(1)[:HEIGHT, :WIDTH], texture(2)[:HEIGHT, :WIDTH]
+    assert cuts([first, second]) == []
+    assert cuts([first, first, second]) == [2]
+
+
 def test_cuts_close_to_the_ends() -> None:
     assert cuts(pan(1, 2, 1) + pan(2, 12, 1)) == [2]
     assert cuts(pan(1, 12, 1) + pan(2, 1, 1)) == [12]
@@ -126,12 +132,13 @@ def test_shots_between_cuts() -> None:
 
 
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv420p10le", "gray", "rgb24", "gbrp", "yuyv422", "pal8"])
-def test_small_pictures_of_all_kinds_of_pixels(tmp_path: Path, pix_fmt: str) -> None:
+@pytest.mark.parametrize("size", [(160, 120), (646, 480)])  # the wider one is shrunk by halves first
+def test_small_pictures_of_all_kinds_of_pixels(tmp_path: Path, pix_fmt: str, size: tuple[int, int]) -> None:
     import av
 
     from vpipe.media.shots import small_picture
 
-    grey = cv2.resize(texture(4), (160, 120), interpolation=cv2.INTER_AREA)
+    grey = cv2.resize(texture(4), size, interpolation=cv2.INTER_CUBIC if size[0] > 256 else cv2.INTER_AREA)
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(grey), format="gray").reformat(format="rgb24")
     if pix_fmt == "pal8":  # numbers of colours, which say nothing by themselves
         levels = (np.arange(256) * 97 % 256).astype(np.uint8)

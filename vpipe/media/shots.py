@@ -88,6 +88,10 @@ def small_picture(frame: av.VideoFrame) -> NDArray[np.uint8]:
 
 
 def _shrunk(grey: NDArray[Any]) -> NDArray[Any]:
+    height, width = grey.shape
+    if height == ROWS_PER_ROW * HEIGHT and width >= 4 * WIDTH and width % 2 == 0:
+        # By halves first, which OpenCV does many pixels at a time: several times faster than any other share.
+        grey = cv2.resize(grey, (width // 2, HEIGHT), interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.resize(grey, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA))
 
 
@@ -148,8 +152,8 @@ class ShotDetector:
         ]
         # Searching costs a hundred times what the change costs, so it is for the greatest change around only.
         most = max((self._recent[i].change for i in around), default=0.0)
-        if place < 1 or frame.change < most:
-            return []
+        if place < 1 or not around or frame.change < most:
+            return []  # two frames alone are no two shots: nothing says how much moves here
         here = self._unlike(place)
         explained = FOUND_ALONE if frame.change > ALONE * most else FOUND
         if here <= 1 - explained or any(self._unlike(i) * OUTLIER > here for i in around):

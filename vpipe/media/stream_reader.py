@@ -32,7 +32,8 @@ class StreamReader:
 
     def __init__(self, descriptor: int, head: bytes, how: dict[str, Any]) -> None:
         self.path = NAME
-        self._pipe = Pipe(descriptor, how["stall_s"], head)
+        self._stall_s = float(how["stall_s"])
+        self._pipe = Pipe(descriptor, self._stall_s, head)
         self._pipe.stalled = how["stalled"] and not how["kept"]
         self._counts = DecodeCounts()
         self._warnings: dict[str, Warning_] = {}
@@ -78,7 +79,7 @@ class StreamReader:
         """What is known by now that a user should know."""
         found = dict(self._warnings)
         if self._pipe.stalled:
-            text = "no data for a long time: the stream is taken to be over"
+            text = f"no data for {self._stall_s:g} s: the stream is taken to be over"
             found["stalled"] = Warning_("stalled", text)
         counts = self._counts
         if counts.damaged or counts.errors:

@@ -23,6 +23,7 @@ from typing import Protocol
 import numpy as np
 
 from vpipe import threads
+from vpipe.allocator import keep_freed_memory, share_one_heap
 from vpipe.errors import InputError, Warning_
 from vpipe.media import VideoInfo
 from vpipe.media.frame import WalkedFrame
@@ -80,7 +81,8 @@ class OnePass:
 
     def parts(self) -> Generator[ScorePart, None, None]:
         """Scores in order of time. Raises InputError as the source does, and single_image for one frame."""
-        threads.share_one_heap()
+        share_one_heap()
+        keep_freed_memory()
         stop = getattr(self._source, "stop", None)
         batches = ahead(self._batches(), BATCHES_AHEAD * self._jobs, stop)
         try:

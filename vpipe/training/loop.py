@@ -20,10 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vpipe.allocator import keep_freed_memory
 from vpipe.errors import EnvironmentFault, UsageError, VpipeError
 from vpipe.models.layers import channels_last
 from vpipe.models.registry import build
-from vpipe.training.allocator import keep_freed_memory
 from vpipe.training.checkpoint import Checkpoint
 from vpipe.training.distributed import Job, gathered, losses_named, parallel, synced, total
 from vpipe.training.optimiser import Average, drop_inputs_of_head, freeze, make_optimiser, set_rate

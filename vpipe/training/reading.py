@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from vpipe.training.allocator import keep_freed_memory
+from vpipe.allocator import keep_freed_memory
 
 AHEAD = 4  # batches that threads keep ready
 
