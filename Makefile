@@ -8,7 +8,7 @@
 # make bench-own-labels  `vpipe train DATA` on five new labels, from clips and from segments (minutes)
 # make bench-models  the published networks beside ResNet-50 in the same run (minutes)
 # make bench-models-gpu  TSM-R50 and every fixture on a CUDA device (a minute and a half)
-# make bench-motion  flow against flow-free networks, trained and measured (ten minutes of one core)
+# make bench-motion  flow against flow-free networks, trained and measured (five minutes with a GPU and 16 cores, two hours of two cores)
 # make bench-vocabulary  the packaged models on 2,002 synthetic and 2,002 real-textured clips (an hour of two cores;
 #                        goes on where it was stopped; real textures from ../shared/clips)
 # make bench-isolation  what decoding in a process of its own costs `vpipe flow` (three minutes)
@@ -93,8 +93,8 @@ bench-motion: $(INSTALLED)
 
 bench-vocabulary: $(INSTALLED)
 	mkdir -p runs
-	$(BIN)/python -m benchmarks.vocabulary_all --seed 5005 --rows runs/vocabulary-synthetic.jsonl
-	$(BIN)/python -m benchmarks.vocabulary_all --seed 6006 --rows runs/vocabulary-real-textures.jsonl --background-from ../shared/clips
+	$(BIN)/python -m benchmarks.vocabulary_all --seed 7007 --rows runs/vocabulary-synthetic.jsonl
+	$(BIN)/python -m benchmarks.vocabulary_all --seed 8008 --rows runs/vocabulary-real-textures.jsonl --background-from ../shared/clips
 	$(BIN)/python -m benchmarks.conditions --json benchmarks/results/conditions.json
 
 bench-flow: $(INSTALLED)

@@ -1,6 +1,6 @@
 """How well a model knows the motion vocabulary: top-1 on generated clips, or noted stretches of real ones.
 
-    vpipe synth clips -o DIR --count 2002 --seed 5005 [--background-from VIDEOS]
+    vpipe synth clips -o DIR --count 2002 --seed 7007 [--background-from VIDEOS]
     python -m benchmarks.vocabulary --clips DIR --model motion-rgb --json
 
 DIR holds `truth.json` (written by `vpipe synth clips`), or `ground_truth.json` with hand-made notes of camera

@@ -145,7 +145,7 @@ def test_a_list_names_files_and_no_patterns(tmp_path: Path) -> None:
     listed.write_bytes(b"*.mp4\nnul\0byte.mp4\n" + b"[" * 100_000 + b"\n")
     assert [len(item.display) for item in find_items([], str(listed))] == [
         5,
-        len("nul\\x00byte.mp4"),
+        len("nul\0byte.mp4"),
         100_000,
     ]
     listed.write_text('{"input":' * 100_000)

@@ -11,11 +11,11 @@ from vpipe.comparison.clips import CLIPS_PER_STOCK, Clips, flow_codes, make_clip
 from vpipe.comparison.contenders import CONTENDERS, FUSIONS, NEIGHBOURS, ROWS, choose
 from vpipe.comparison.costs import clip_of
 from vpipe.comparison.labels import DIRECTION, LABELS, ORDER, backwards, mirrored, opposite, upside_down
-from vpipe.comparison.learning import Trained, recipe_of, weight_file
+from vpipe.comparison.learning import Trained, recipe_of, trained, weight_file
 from vpipe.comparison.plan import FRAMES, MADE_PX, QUICK, SIZE_PX, STORAGE, Plan
 from vpipe.comparison.scoring import Judges, accuracy, judge_orders, share
 from vpipe.comparison.shown import Shown, Turns
-from vpipe.comparison.workers import Workers
+from vpipe.comparison.workers import Workers, one_thread
 from vpipe.errors import UsageError
 from vpipe.models.registry import build
 
@@ -143,6 +143,21 @@ def test_results_do_not_depend_on_the_number_of_processes() -> None:
     together = make_clips(count, [4], HERE, names=["pan_left"], length=2)
     assert np.array_equal(apart.frames, together.frames)
     assert np.array_equal(flow[:50], flow_codes(Clips(apart.frames[:50], apart.labels[:50]), HERE))
+
+
+@pytest.mark.slow
+def test_networks_trained_beside_each_other_are_the_same(tmp_path: Path) -> None:
+    """With two jobs the two networks are trained by a process each."""
+    two = [one for one in CONTENDERS if one.name in ("tsn", "tsm")]
+    found = []
+    for jobs in (1, 2):
+        with Workers(jobs) as workers, one_thread():  # as the command does: sums depend on the threads
+            cache = tmp_path / str(jobs)
+            trained(two, Plan(seen=128), cache, "cpu", workers, again=False, say=lambda what, done, of: None)
+        files = sorted((cache / "comparison").iterdir())
+        assert [path.suffix for path in files] == [".safetensors"] * 2  # no clips are left, no checkpoints
+        found.append([(path.name, path.read_bytes()) for path in files])
+    assert found[0] == found[1]
 
 
 def test_wilson_intervals() -> None:

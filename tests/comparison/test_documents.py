@@ -11,11 +11,12 @@ from vpipe.comparison.table import HEAD, cells, length_cells, markdown, text
 
 CHECKOUT = Path(__file__).parents[2]
 DOCUMENT = json.loads((CHECKOUT / "benchmarks" / "results" / "motion-models.json").read_text())
+NOT_YET = ("tea", "tdn", "tanet")  # whose training by the committed plan was cut short; the page says so
 PAGE = (CHECKOUT / "docs" / "motion-models.md").read_text()
 
 
 def test_the_page_has_the_tables_of_the_document() -> None:
-    assert [row["name"] for row in DOCUMENT["rows"]] == list(ROWS)
+    assert [row["name"] for row in DOCUMENT["rows"]] == [name for name in ROWS if name not in NOT_YET]
     assert markdown(cells(DOCUMENT)) in PAGE
     assert markdown(length_cells(DOCUMENT)) in PAGE
 
@@ -35,7 +36,7 @@ def test_single_frames_are_near_chance() -> None:
 
 def test_columns_are_aligned() -> None:
     lines = text(cells(DOCUMENT)).splitlines()
-    assert len(lines) == len(ROWS) + 1
+    assert len(lines) == len(DOCUMENT["rows"]) + 1
     at = lines[0].index("GMACs")
     assert all(line[at - 1] == " " != line[at] for line in lines)
     assert [lines[0].index(name) for name in HEAD] == sorted(lines[0].index(name) for name in HEAD)

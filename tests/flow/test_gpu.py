@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import CHECKOUT
-from tests.flow.gpu_interpreted import FEW, Case, cases, moving
+from tests.flow.gpu_interpreted import FEW, PARTS, Case, cases, moving
 from vpipe.errors import EnvironmentFault, VpipeError
 from vpipe.flow import batch, tvl1
 from vpipe.flow.params import METHODS, PRESETS, FlowParams
@@ -35,10 +36,10 @@ def gpu_missing() -> bool:
 needs_gpu = pytest.mark.skipif(gpu_missing(), reason="needs a CUDA device: not run on a GPU")
 
 
-def run_worker(module: str, argument: str | Path, environment: dict[str, str]) -> str:
+def run_worker(module: str, environment: dict[str, str], *arguments: str | Path) -> str:
     """A process of its own: Triton decides when it is imported whether it compiles or interprets."""
     finished = subprocess.run(
-        [sys.executable, "-m", f"tests.flow.{module}", argument],
+        [sys.executable, "-m", f"tests.flow.{module}", *arguments],
         env={k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | environment,
         cwd=CHECKOUT,
         capture_output=True,
@@ -56,10 +57,21 @@ def expected(case: Case) -> np.ndarray:
 @pytest.fixture(scope="module")
 def interpreted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
     """What the kernels give for every case, and `flow_stream`, in the interpreter."""
-    out = tmp_path_factory.mktemp("gpu") / "flows.npz"
-    run_worker("gpu_interpreted", out, {"TRITON_INTERPRET": "1"})
-    with np.load(out) as saved:
-        return dict(saved)
+    folder = tmp_path_factory.mktemp("gpu")
+    with ThreadPoolExecutor(PARTS) as pool:
+        workers = [
+            pool.submit(
+                run_worker, "gpu_interpreted", {"TRITON_INTERPRET": "1"}, folder / f"{part}.npz", str(part)
+            )
+            for part in range(PARTS)
+        ]
+        for worker in workers:
+            worker.result()
+    flows = {}
+    for part in range(PARTS):
+        with np.load(folder / f"{part}.npz") as saved:
+            flows |= dict(saved)
+    return flows
 
 
 @needs_triton
@@ -123,9 +135,9 @@ def test_every_kernel_compiles_for_other_devices(architecture: int, tmp_path: Pa
 
 
 def compiles(architecture: int, folder: Path) -> None:
-    lines = run_worker("gpu_compiled", str(architecture), {"TRITON_CACHE_DIR": str(folder)}).splitlines()
+    lines = run_worker("gpu_compiled", {"TRITON_CACHE_DIR": str(folder)}, str(architecture)).splitlines()
     assert {line.split()[0] for line in lines} == {
-        "reduce", "texture", "begin", "linearise", "iterate", "median", "finish",
+        "reduce", "texture", "begin", "linearise", "sweep", "begin_block", "judge", "median", "finish",
     }  # fmt: skip
     assert all(int(line.split()[-1]) > 0 for line in lines)
 
@@ -163,12 +175,17 @@ def test_stream_refuses_what_the_cpu_engine_refuses(wrong: np.ndarray) -> None:
 @needs_gpu
 @pytest.mark.parametrize("preset", PRESETS)
 def test_cuda_gives_the_cpu_engine_s_flow(preset: str) -> None:
-    """Thrice: the first run starts kernels one by one, the others replay recordings: the same bits."""
+    """Thrice: the first run starts kernels one by one, the others replay recordings: the same bits.
+
+    Where a change ends a warp (`parity`), a pair may end an iteration earlier or later, and hidden points
+    follow: there the mean over all pairs is held.
+    """
     from vpipe.flow.gpu import tvl1_gpu
 
     case = Case(moving(340, 256, 12, step=2.3, noise=2), FlowParams.preset(preset))
     runs = [tvl1_gpu(case.frames, case.params, "cuda").cpu().numpy() for _ in range(3)]
-    assert np.abs(runs[0] - expected(case)).mean(axis=(1, 2, 3)).max() < 0.01
+    apart = np.abs(runs[0] - expected(case)).mean(axis=(1, 2, 3))
+    assert (apart.mean() if preset == "parity" else apart.max()) < 0.01
     assert all((run == runs[0]).all() for run in runs)
 
 

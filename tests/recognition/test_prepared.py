@@ -7,10 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from toy_models import Colour, model, rgb_stream
 
 from vpipe.models.registry import build
 from vpipe.recognition import prepared, recognizer
+from vpipe.recognition.fused_blocks import FusedBottleneck, fuse_blocks
 from vpipe.recognition.preprocess import View
 from vpipe.recognition.recognizer import Recognizer
 from vpipe.recognition.rounding import diffused
@@ -53,6 +55,20 @@ def test_bfloat16_is_nearer_to_float32_than_by_rounding_alone() -> None:
         plain = small_tsm().to(torch.bfloat16)(clips.bfloat16())
     assert ready.dtype == torch.float32
     assert (ready - exact).abs().max() < 0.6 * (plain - exact).abs().max()
+
+
+def test_i3d_in_bfloat16() -> None:
+    """Its last pooling, for which a CPU has no 3-D mean in this precision."""
+    torch.manual_seed(0)
+    network = build("i3d", {"classes": 5, "share": 16}).eval()
+    shape = (10, 3, 64, 64)
+    clips = torch.randn(2, *shape, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        exact = network(clips)
+        found = prepared.prepare(network, "cpu", torch.bfloat16, 5, shape)(clips.bfloat16())
+        with pytest.raises(ValueError, match="at least 9 frames"):
+            network(clips[:, :8])
+    assert (found - exact).abs().max() < 0.02
 
 
 def test_features_follow_scores() -> None:
@@ -116,6 +132,26 @@ def test_batches_fill_a_gpu_and_leave_its_memory_to_others(
     properties = SimpleNamespace(total_memory=gib * 2**30)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
     assert prepared.filling_batch("cuda:0", [(frames, 3, side, side)]) == clips
+
+
+def test_fused_convolutions_are_the_same_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With cuDNN's two calls as they are documented, in plain terms."""
+
+    def plain(x: Tensor, weight: Tensor, bias: Tensor, *how: object) -> Tensor:
+        return torch.relu(torch.conv2d(x, weight, bias, *how))  # type: ignore[call-overload]
+
+    def added(x: Tensor, weight: Tensor, plus: Tensor, share: float, bias: Tensor, *how: object) -> Tensor:
+        return torch.relu(torch.conv2d(x, weight, bias, *how) + share * plus)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(torch, "cudnn_convolution_relu", plain)
+    monkeypatch.setattr(torch, "cudnn_convolution_add_relu", added)
+    network = prepared.prepare(small_tsm(), "cpu", torch.float32, 5, SHAPE)
+    clips = torch.randn(3, *SHAPE, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        before = network(clips)
+        fuse_blocks(network)
+        assert sum(isinstance(module, FusedBottleneck) for module in network.modules()) == 4
+        torch.testing.assert_close(network(clips), before, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

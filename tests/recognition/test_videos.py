@@ -168,10 +168,11 @@ def test_two_streams_are_fused_by_weight(tmp_path: Path, make_clip) -> None:  # 
 
 
 def test_flow_of_a_video_with_one_grid_frame(tmp_path: Path, make_clip) -> None:  # type: ignore[no-untyped-def]
+    """Its one flow goes from the first frame to the last: 2 px to the right at 64 px, 1 px at 32."""
     path = make_clip(tmp_path / "tiny.mp4", frames=2, fps=30)
     recognizer = Recognizer(model(flow_stream(Drift()), labels=("left", "right")))
     found = classify(path, recognizer, cache_dir=tmp_path / "cache")
-    np.testing.assert_allclose(found.probabilities, 0.5)
+    assert found.probabilities[1] > 0.6
     assert len(scan(path, recognizer, cache_dir=tmp_path / "cache").scores.centre_s) == 1
 
 

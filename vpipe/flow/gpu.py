@@ -206,9 +206,10 @@ def _noise(frames: Tensor) -> Tensor:
     rows = frames[:, : height // 8 * 8].view(count, -1, 8, width)[:, :, :3].float()  # an eighth is enough
     across = rows[:, :, 0] - 2 * rows[:, :, 1] + rows[:, :, 2]
     corners = across[..., 2:] - 2 * across[..., 1:-1] + across[..., :-2]
-    ordered = corners.abs().flatten(1).sort(dim=1).values
-    middle = ordered.shape[1] / 2
-    return (ordered[:, math.ceil(middle) - 1] + ordered[:, math.floor(middle)]) / 2 / (6 * 0.6745)
+    sizes = corners.abs().flatten(1)
+    middle = sizes.shape[1] / 2
+    below, above = (sizes.kthvalue(k, dim=1).values for k in (math.ceil(middle), math.floor(middle) + 1))
+    return (below + above) / 2 / (6 * 0.6745)
 
 
 def _trusted(params: FlowParams, noise: Tensor) -> Tensor:

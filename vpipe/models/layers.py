@@ -73,6 +73,7 @@ class VideoNetwork(nn.Module):
     """
 
     fc: nn.Module
+    pooling: torch.dtype | None = None  # of the mean over the picture; None: that of the maps
 
     def maps(self, clip: Tensor) -> Tensor:
         """(N, T, C, H, W) normalised inputs -> (N, S, C', h, w) last feature maps."""
@@ -80,7 +81,7 @@ class VideoNetwork(nn.Module):
 
     def pool(self, maps: Tensor) -> Tensor:
         """(N, S, C', h, w) -> (N, S', D) features, before the last linear layer."""
-        return maps.mean((3, 4))
+        return maps.mean((3, 4), dtype=self.pooling)
 
     def scores(self, clip: Tensor) -> Tensor:
         """Logits before consensus, (N, S', classes)."""

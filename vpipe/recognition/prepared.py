@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vpipe.errors import UsageError
-from vpipe.models.layers import channels_last
+from vpipe.models.layers import VideoNetwork, channels_last
 from vpipe.recognition.folding import fold, foldable
 from vpipe.recognition.fused_blocks import fuse_blocks
 from vpipe.recognition.rounding import Shape, round_weights
@@ -79,6 +79,8 @@ def prepare(
     if isinstance(last, nn.Linear) and name is not None:
         last = copy.deepcopy(last)  # as it is, float32
         ready.to(dtype).set_submodule(name, Classifier(last, tapped))
+        if isinstance(ready, VideoNetwork):
+            ready.pooling = torch.float32
     if last is None:
         ready.to(dtype)
     if dtype != torch.float32 and torch.device(device).type == "cuda":

@@ -10,6 +10,7 @@ Crops, for models that see the whole frame stretched to their input size (w, h):
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -92,22 +93,49 @@ class Normalise:
         self._scale = (1 / (unit * torch.tensor(stream.std))).view(shape).to(device)
         self._shift = (torch.tensor(stream.mean) / torch.tensor(stream.std)).view(shape).to(device)
         self._device, self._dtype = device, dtype
+        self._upload, self._one_at_a_time = Upload(device), threading.Lock()
 
     def __call__(self, inputs: np.ndarray) -> Tensor:
         return self._normalised(torch.from_numpy(np.ascontiguousarray(inputs)).to(self._device))
 
     def clips(self, inputs: Sequence[np.ndarray]) -> Tensor:
         """The same for N arrays of one shape: (N, ..., C, H, W)."""
-        shape = (len(inputs), *inputs[0].shape)
-        # Pages that stay where they are: the device takes them by itself while the next clips are made.
-        pinned = self._device != "cpu"
-        kind = torch.from_numpy(np.empty(0, inputs[0].dtype)).dtype
-        stacked = torch.empty(shape, dtype=kind, pin_memory=pinned)
-        np.stack(inputs, out=stacked.numpy())
-        return self._normalised(stacked.to(self._device, non_blocking=True))
+        if self._device == "cpu":
+            return self._normalised(torch.from_numpy(np.stack(inputs)))
+        with self._one_at_a_time:
+            return self._normalised(self._upload.copied(inputs))
 
     def _normalised(self, tensor: Tensor) -> Tensor:
         return (tensor.movedim(-1, -3).float() * self._scale - self._shift).to(self._dtype)
+
+
+class Upload:
+    """Copies arrays to a GPU by way of two buffers whose pages stay where they are.
+
+    The GPU takes one by itself while the other is filled, and not more than two batches wait for it.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._buffers: list[Tensor | None] = [None, None]
+        self._taken: list[Any] = [None, None]  # events: the GPU has come to the work that needs this copy
+        self._turn = 0
+
+    def copied(self, inputs: Sequence[np.ndarray]) -> Tensor:
+        """N arrays of one shape -> (N, ...) on the device, which may still be at it."""
+        turn, self._turn = self._turn, 1 - self._turn
+        if self._taken[turn] is not None:
+            self._taken[turn].synchronize()
+        kind = torch.from_numpy(np.empty(0, inputs[0].dtype)).dtype
+        shape = (len(inputs), *inputs[0].shape)
+        buffer = self._buffers[turn]
+        if buffer is None or buffer.shape != shape or buffer.dtype != kind:
+            buffer = self._buffers[turn] = torch.empty(shape, dtype=kind, pin_memory=True)
+        np.stack(inputs, out=buffer.numpy())
+        there = buffer.to(self._device, non_blocking=True)
+        self._taken[turn] = torch.cuda.Event()
+        self._taken[turn].record(torch.cuda.current_stream(self._device))
+        return there
 
 
 def mirror_columns(stream: Stream, labels: Sequence[str]) -> np.ndarray:

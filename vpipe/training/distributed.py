@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,6 +81,7 @@ def joined(job: Job, device: str) -> Iterator[None]:
     try:
         yield
     finally:
+        gc.collect()  # a parallel network is a cycle, and its threads must not outlive the interpreter
         dist.destroy_process_group()
 
 
