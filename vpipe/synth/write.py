@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -201,8 +202,14 @@ def _in_processes(
             if done:
                 done(number + 1)
         return
-    with ProcessPoolExecutor(min(jobs, len(tasks)), get_context("spawn"), _start_worker, (real,)) as pool:
-        futures = [pool.submit(work, folder, options, *task) for task in tasks]
+    resource_tracker.ensure_running()  # as it starts, it unblocks what is blocked below
+    with ProcessPoolExecutor(min(jobs, len(tasks)), get_context("spawn"), _start_process, (real,)) as pool:
+        # Ctrl-C reaches the whole group, and a process that is still importing would print where it was.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            futures = [pool.submit(work, folder, options, *task) for task in tasks]
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         try:
             for number, future in enumerate(futures):
                 yield future.result()
@@ -214,6 +221,14 @@ def _in_processes(
 
 
 _pool = TexturePool()  # of this worker process
+
+
+def _start_process(real: list[Any]) -> None:
+    """A process began deaf to Ctrl-C; if that has come, it ends without a word."""
+    if signal.SIGINT in signal.sigpending():
+        os._exit(130)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    _start_worker(real)
 
 
 def _start_worker(real: list[Any]) -> None:
