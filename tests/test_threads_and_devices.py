@@ -27,6 +27,20 @@ def test_one_job_limits_every_library_imported_before_or_after(before: str) -> N
     assert finished.stdout.split() == ["1"] * 4
 
 
+def test_kernels_compile_after_the_number_of_jobs_has_changed() -> None:
+    code = """
+import os
+os.environ["NUMBA_NUM_THREADS"] = "2"
+import numba
+from vpipe import threads
+for jobs in (1, 2, 1):
+    threads.set_jobs(jobs)
+    print(numba.njit(lambda x: x + jobs)(1))
+"""
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert finished.stdout.split() == ["2", "3", "2"], finished.stderr
+
+
 def test_jobs_default_to_the_available_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "_jobs", None)
     assert threads.jobs() == threads.available_cores() >= 1

@@ -46,13 +46,16 @@ def set_jobs(count: int | None) -> None:
     _jobs = count
     threads = jobs()
     os.environ["OPENCV_FOR_THREADS_NUM"] = "1"
+    numba = sys.modules.get("numba")
     for variable in _POOL_VARIABLES:
-        os.environ[variable] = str(threads)
+        # numba reads its own again whenever it compiles, and refuses another number than it began with.
+        if variable != "NUMBA_NUM_THREADS" or numba is None:
+            os.environ[variable] = str(threads)
     if (cv2 := sys.modules.get("cv2")) is not None:
         cv2.setNumThreads(1)
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(threads)
-    if (numba := sys.modules.get("numba")) is not None:
+    if numba is not None:
         numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
 
 
