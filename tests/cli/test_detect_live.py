@@ -8,10 +8,11 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import av
 import cv2
@@ -117,14 +118,21 @@ def test_a_stream_that_ends_early(tmp_path: Path, recognizer: Recognizer, suffix
     assert 3 < stream.duration_s < 12
 
 
-def test_a_stream_that_stalls_is_over_after_the_timeout(tmp_path: Path, recognizer: Recognizer) -> None:
-    data = film(tmp_path / "film.ts").read_bytes()
+@contextmanager
+def half_sent(path: Path) -> Iterator[tuple[int, IO[bytes], bytes]]:
+    """The end of a pipe that half of the file is sent through; what the rest is written to, and the rest."""
+    data = path.read_bytes()
     reading, writing = os.pipe()
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=writing) as sender:
         os.close(writing)
         assert sender.stdin is not None
         sender.stdin.write(data[: len(data) // 2])
         sender.stdin.flush()
+        yield reading, sender.stdin, data[len(data) // 2 :]
+
+
+def test_a_stream_that_stalls_is_over_after_the_timeout(tmp_path: Path, recognizer: Recognizer) -> None:
+    with half_sent(film(tmp_path / "film.ts")) as (reading, _, _):
         stream = LiveDetection(reading, recognizer, SETTINGS, stall_s=1.0)
         begin = time.monotonic()
         assert [event.what for event in stream.events() if not isinstance(event.what, Shot)]
@@ -167,19 +175,11 @@ def test_a_decoder_that_dies_or_hangs_is_an_answer(
 
 
 def test_to_wait_for_data_is_no_hang_of_the_decoder(tmp_path: Path, recognizer: Recognizer) -> None:
-    data = film(tmp_path / "film.ts").read_bytes()
-    reading, writing = os.pipe()
-    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=writing) as sender:
-        os.close(writing)
-        assert sender.stdin is not None
-        sender.stdin.write(data[: len(data) // 2])
-        sender.stdin.flush()
+    with half_sent(film(tmp_path / "film.ts")) as (reading, sender, rest):
         set_limits(Limits(stall_s=1))
         try:
             stream = LiveDetection(reading, recognizer, SETTINGS, stall_s=60)
-            late = threading.Timer(
-                2.5, lambda: (sender.stdin.write(data[len(data) // 2 :]), sender.stdin.close())
-            )
+            late = threading.Timer(2.5, lambda: (sender.write(rest), sender.close()))
             late.start()
             assert list(stream.events())
         finally:
