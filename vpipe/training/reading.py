@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -72,3 +74,5 @@ def _by_threads(batches: Batches, numbers: Sequence[int], workers: int) -> Itera
 def _start_worker(worker: int) -> None:
     keep_freed_memory(worker)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the main process ends us
+    # The thread that sends batches may be in native code as the interpreter goes, which would abort it.
+    atexit.register(os._exit, 0)
