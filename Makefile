@@ -54,7 +54,7 @@ demo: $(INSTALLED)
 	@echo "$(BIN)/vpipe classify YOUR_VIDEO.mp4"
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow

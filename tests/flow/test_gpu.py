@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import CHECKOUT
-from tests.flow.gpu_interpreted import FEW, PARTS, Case, cases, moving
+from tests.flow.gpu_interpreted import FEW, PARTS, Case, cases, moving, slow_cases
 from vpipe.errors import EnvironmentFault, VpipeError
 from vpipe.flow import batch, tvl1
 from vpipe.flow.params import METHODS, PRESETS, FlowParams
@@ -77,8 +77,20 @@ def interpreted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarra
 @needs_triton
 @pytest.mark.parametrize("name", cases())
 def test_same_flow_as_the_cpu_engine(name: str, interpreted: dict[str, np.ndarray]) -> None:
-    case = cases()[name]
-    want, got = expected(case), interpreted[name]
+    same(cases()[name], interpreted[name])
+
+
+@needs_triton
+@pytest.mark.slow
+@pytest.mark.parametrize("name", slow_cases())
+def test_same_flow_as_the_cpu_engine_with_all_warps(name: str, tmp_path: Path) -> None:
+    run_worker("gpu_interpreted", {"TRITON_INTERPRET": "1"}, tmp_path / "slow.npz", "slow")
+    with np.load(tmp_path / "slow.npz") as saved:
+        same(slow_cases()[name], saved[name])
+
+
+def same(case: Case, got: np.ndarray) -> None:
+    want = expected(case)
     assert got.shape == want.shape
     assert got.dtype == np.float32
     assert np.isfinite(got).all()
@@ -91,7 +103,7 @@ def test_parity_is_opencv_s_flow(interpreted: dict[str, np.ndarray]) -> None:
     if not cv2.__version__.startswith("5."):
         pytest.skip(f"parity is with OpenCV 5; this is {cv2.__version__}")
     case = cases()["parity"]
-    engine = cv2.optflow.DualTVL1OpticalFlow_create()  # type: ignore[attr-defined]
+    engine = cv2.optflow.DualTVL1OpticalFlow_create(warps=case.params.warps)  # type: ignore[attr-defined]
     want = engine.calc(case.frames[0], case.frames[1], None).transpose(2, 0, 1)
     assert np.abs(interpreted["parity"][0] - want).mean() < 0.001
 
