@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -149,3 +150,25 @@ def make_files(folder: Path, names: Sequence[str]) -> list[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     return paths
+
+
+@pytest.fixture
+def tmpfs(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """`tmpfs(size)` mounts one of so many bytes, or makes it larger."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = False
+
+    def mount(size: int) -> Path:
+        nonlocal mounted
+        remount = 32 if mounted else 0  # MS_REMOUNT
+        options = f"size={size}".encode()
+        if libc.mount(b"none", os.fsencode(folder), b"tmpfs", remount, options) != 0:
+            pytest.skip(f"may not mount a small tmpfs: {os.strerror(ctypes.get_errno())}")
+        mounted = True
+        return folder
+
+    yield mount
+    if mounted:
+        libc.umount2(os.fsencode(folder), 2)

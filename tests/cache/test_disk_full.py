@@ -9,7 +9,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -40,28 +40,6 @@ def whole(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     entry.ensure()
     assert entry.path
     return entry.path
-
-
-@pytest.fixture
-def tmpfs(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """`tmpfs(size)` mounts one of so many bytes, or makes it larger."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = False
-
-    def mount(size: int) -> Path:
-        nonlocal mounted
-        remount = 32 if mounted else 0  # MS_REMOUNT
-        options = f"size={size}".encode()
-        if libc.mount(b"none", os.fsencode(folder), b"tmpfs", remount, options) != 0:
-            pytest.skip(f"may not mount a small tmpfs: {os.strerror(ctypes.get_errno())}")
-        mounted = True
-        return folder
-
-    yield mount
-    if mounted:
-        libc.umount2(os.fsencode(folder), 2)
 
 
 @pytest.mark.parametrize("share", [0.02, 0.5, 1.2, 1.9])

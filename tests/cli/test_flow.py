@@ -129,6 +129,18 @@ def test_rendering(run: InProcess, small_clip: Path, tmp_path: Path) -> None:
     assert np.median(picture[60:250, 60:380], axis=(0, 1))[1:].max() < 100
 
 
+@pytest.mark.parametrize(("option", "drawn"), [("--render", "r.mp4"), ("--render-frames", "png/small")])
+def test_rendering_to_a_full_disk_names_the_users_file(
+    run: InProcess, small_clip: Path, tmpfs: Callable[[int], Path], option: str, drawn: str
+) -> None:
+    folder = tmpfs(4096)
+    finished = run("flow", small_clip, *FAST, option, folder / drawn.removesuffix("/small"))
+    assert finished.returncode == 1
+    assert f"vpipe: error: {folder / drawn}: " in finished.stderr
+    assert "No space left" in finished.stderr
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [

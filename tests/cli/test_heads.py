@@ -129,6 +129,7 @@ def test_one_bad_feature_file_does_not_stop_the_rest(tmp_path: Path, run: InProc
     [
         (["detect", "a.mp4", "--features", "F", "--head", "h.safetensors"], "bad_flags"),
         (["detect", "--features", "F"], "no_head"),
+        (["detect", "--features", "F", "--head", "h.safetensors", "--shots"], "bad_flags"),
         (["detect", "--features", "gone", "--head", "h.safetensors"], "no_features"),
         (["detect", "--features", "E", "--head", "h.safetensors"], "no_features"),
         (["detect", "--features", "F", "--head", "no-such"], "unknown_head"),

@@ -57,6 +57,17 @@ def test_a_label_nobody_knows_keeps_its_rank() -> None:
     assert [w.code for w in got.warnings] == ["unknown_label"]
 
 
+def test_ties_of_a_label_between_videos_are_counted() -> None:
+    """They say nothing about top-k, but AP ranks the videos of a label."""
+    found = labels(("1", "a", 0.5), ("2", "a", 0.5), ("2", "b", 0.5))
+    got = classification_scores(labels(("1", "a", 1), ("2", "b", 1)), found, [1])
+    assert {w.code: w.numbers for w in got.warnings}["score_ties"] == {"ties": 2}
+    got = classification_scores(
+        labels(("1", "a", 1), ("2", "b", 1)), labels(("1", "a", 0.5), ("2", "b", 0.5)), [1]
+    )
+    assert got.warnings == []
+
+
 def test_ties_and_nothing_at_all() -> None:
     truth = labels(("1", "a", 1))
     got = classification_scores(truth, labels(("1", "b", 0.5), ("1", "a", 0.5)), [1])

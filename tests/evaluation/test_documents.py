@@ -51,8 +51,27 @@ def test_lines_of_rows_and_of_single_segments() -> None:
     assert rows(found.segments) == [("v", "pan_left", 1.0, 2.5, 0.5)]
     assert found.videos == {"v", "w"}
     assert [w.code for w in found.warnings] == ["failed_videos"]
-    events = read("".join(json.dumps({"video_id": v, **SEGMENT}) + "\n" for v in "aba"))
-    assert sorted(events.segments.video) == ["a", "a", "b"]
+
+
+def test_single_segments_stay_in_the_order_of_the_file() -> None:
+    """Of equal scores the later goes first, whatever its video."""
+    lines = [{"video_id": v, **SEGMENT, "start_s": i} for i, v in enumerate(["a", "v_b", "b", "v_a", "a"])]
+    events = read("".join(json.dumps(line) + "\n" for line in lines), known={"a", "b"})
+    assert events.segments.video == ["a", "b", "b", "a", "a"]
+    assert events.segments.start_s.tolist() == [0, 1, 2, 3, 4]
+    assert events.warnings == []
+    # A list of the same video does not count beside them.
+    mixed = read("".join(json.dumps(line) + "\n" for line in [{**ROW, "video_id": "a"}, *lines]), known={"a"})
+    assert mixed.segments.start_s.tolist() == [0, 1, 2, 3, 4]
+    assert [w.code for w in mixed.warnings] == ["repeated_videos"]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"), [({"start_s": None}, "has no segment"), ({"score": "x"}, "has no score")]
+)
+def test_a_bad_line_is_named(line: dict[str, object], said: str) -> None:
+    with pytest.raises(InputError, match=f"p.json: video 'vidéo': a segment {said}"):
+        read("".join(json.dumps({"video_id": "vidéo", **SEGMENT, **more}) + "\n" for more in ({}, line)))
 
 
 def test_an_empty_file_is_jsonl_without_a_line(tmp_path: Path) -> None:

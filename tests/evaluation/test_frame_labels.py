@@ -130,3 +130,10 @@ def test_other_documents(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         read_frame_predictions(write(tmp_path / "p.json", {"a": 1}), gt, fps=1.0, background="background")
     assert caught.value.code == "not_predictions"
+
+
+@pytest.mark.parametrize("document", [{}, {"v": []}, []])
+def test_nothing_was_predicted(tmp_path: Path, document: object) -> None:
+    gt = truth(write(tmp_path / "gt.json", {"v": LABELS}))
+    found = read_frame_predictions(write(tmp_path / "p.json", document), gt, fps=1.0, background="background")
+    assert found == ({}, [])

@@ -16,7 +16,9 @@ from vpipe.detection.heads.mstcn import stage_loss
 from vpipe.detection.heads.run import detect_with_head, frame_runs
 from vpipe.detection.heads.stpp import means, moved, pyramid
 from vpipe.errors import InputError, UsageError
+from vpipe.models import load_model
 from vpipe.recognition.features_file import Spacing, read_features, write_features
+from vpipe.recognition.recognizer import Recognizer
 from vpipe.recognition.scores import SnippetScores
 from vpipe.training.heads import positions, train_head
 from vpipe.training.stpp_loss import Proposals, overlap
@@ -137,6 +139,13 @@ def test_a_head_says_what_it_is_for(learnt: Path) -> None:
     with pytest.raises(InputError, match="make features with that model") as told:
         known.check(replace(features, model={"name": "b", "hash": "2" * 64}))
     assert told.value.code == "other_model"
+
+
+def test_a_head_of_other_tools_features_is_not_for_our_models(learnt: Path) -> None:
+    head = load_head(learnt / "stpp.safetensors")
+    of_64_frames = replace(head, header=replace(head.header, spacing=Spacing(64, 16, 30, 32)))
+    with pytest.raises(UsageError, match=r"window 64, .*'motion-rgb' makes none like these: give --features"):
+        of_64_frames.grid(Recognizer(load_model("motion-rgb")))
 
 
 def test_equal_seeds_give_equal_heads(learnt: Path, tmp_path: Path) -> None:

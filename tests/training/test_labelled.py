@@ -168,6 +168,20 @@ def test_no_content_stands_on_both_sides(seed: int) -> None:
     assert [w.numbers["videos"] for w in pieces.warnings if w.code == "duplicate_videos"] == [30]
 
 
+@pytest.mark.parametrize("digest", ["same", ""])
+def test_a_video_under_two_labels_is_named(digest: str) -> None:
+    """As copies in two folders, or as two rows of a CSV file."""
+    one = [video("x1", Example("x"), digest="same"), video("y1", Example("y"), digest="same")]
+    other = [video("x1", Example("x"), Example("y"))]
+    rest = [video(f"{label}{n}", Example(label)) for label in "xy" for n in range(2, 12)]
+    pieces = cut([*(one if digest else other), *rest], shortest_s=1, seed=0)
+    (said,) = (w for w in pieces.warnings if w.code == "several_labels")
+    assert said.numbers == {"videos": 1}
+    assert "x1: x, y" in said.message
+    both = [video("x1", Example("x", 0, 5), Example("y", 5, 9)), *rest]
+    assert "several_labels" not in {w.code for w in cut(both, shortest_s=1, seed=0).warnings}
+
+
 def test_few_videos_are_said_and_one_of_a_label_is_trained_on() -> None:
     pieces = cut(
         [video("x1", Example("x")), *(video(f"y{n}", Example("y")) for n in range(9))], shortest_s=1, seed=0

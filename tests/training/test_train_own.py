@@ -167,6 +167,19 @@ def test_what_is_no_data(run: InProcess, tmp_path: Path, arguments: list[str], m
     assert not (tmp_path / "my.safetensors").exists()
 
 
+def test_where_nothing_is_usable_the_first_fault_is_said(run: InProcess, tmp_path: Path) -> None:
+    for label in "xy":
+        (tmp_path / "bad" / label).mkdir(parents=True)
+        (tmp_path / "bad" / label / f"{label}.mp4").write_bytes(b"no video" * 200)
+    done = run(*words("bad"))
+    assert done.returncode == 2
+    assert (
+        "found: none; 2 videos cannot be used, the first: bad/x/x.mp4: is not a readable video" in done.stderr
+    )
+    (tmp_path / "gone.csv").write_text("a.mp4,x\nb.mp4,y\n")
+    assert "the first: a.mp4: no such video, but gone.csv names it" in run(*words("gone.csv")).stderr
+
+
 def test_neither_data_nor_recipe(run: InProcess) -> None:
     done = run("train", "-o", "my.safetensors")
     assert (done.returncode, done.stdout) == (2, "")

@@ -102,7 +102,7 @@ def detect(
     if live:
         _check_live(options, anet, head)
     given = GivenFeatures(features, stride, window, fps, offset)
-    given.check(options, head)
+    given.check(options, head, shots=shots)
     if options.dry_run:
         run_batch("detect", options, lambda item: {}, text=_text)
     if anet is not None:

@@ -28,7 +28,7 @@ class GivenFeatures:
     fps: float | None = None
     offset: float | None = None
 
-    def check(self, options: RunOptions, head: str | None) -> None:
+    def check(self, options: RunOptions, head: str | None, *, shots: bool) -> None:
         """Raises UsageError where options do not go together."""
         if self.folder is None:
             if not all(value is None for value in (self.stride, self.window, self.fps, self.offset)):
@@ -39,6 +39,8 @@ class GivenFeatures:
             return
         if options.inputs or options.from_file is not None:
             raise UsageError("bad_flags", "--features DIR takes its videos from DIR: leave INPUT out")
+        if shots:
+            raise UsageError("bad_flags", "--shots: features do not know the cuts: give the videos as INPUT")
         if head is None:
             raise UsageError(
                 "no_head",

@@ -6,7 +6,8 @@ import filecmp
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -19,7 +20,7 @@ from vpipe.cli.options import RunOptions, batch_options, new_app, note, parse_si
 from vpipe.cli.output import display_name, prepare_output_dir, unwritable
 from vpipe.cli.progress import progress
 from vpipe.cli.run import run_batch
-from vpipe.errors import InputError, UsageError
+from vpipe.errors import EnvironmentFault, InputError, UsageError
 from vpipe.timeline import parse_rate
 from vpipe.whole_file import whole
 
@@ -255,6 +256,15 @@ def _same_file(a: Path, b: Path) -> bool:
         return False
 
 
+@contextmanager
+def _for(target: Path, beside: Path) -> Iterator[None]:
+    """A fault of writing `beside` names `target`, which is what the user knows."""
+    try:
+        yield
+    except EnvironmentFault as fault:
+        raise EnvironmentFault(fault.code, fault.message.replace(str(beside), str(target))) from fault
+
+
 def _render_video(entry: FlowEntry, target: Path, overwrite: bool) -> None:
     """Draw beside and put in place; an equal picture stays, another file only gives way to --overwrite."""
     from vpipe.cache.render import render_video
@@ -262,7 +272,8 @@ def _render_video(entry: FlowEntry, target: Path, overwrite: bool) -> None:
     beside = target.with_name(f".{target.stem[:40]}.{os.getpid()}.drawn{target.suffix}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        render_video(entry, beside)
+        with _for(target, beside):
+            render_video(entry, beside)
         _place(beside, target, overwrite)
     except OSError as error:
         raise unwritable(target, error) from None
@@ -277,7 +288,8 @@ def _render_frames(entry: FlowEntry, target: Path, overwrite: bool) -> None:
     beside = target.with_name(f".{target.name[:40]}.{os.getpid()}.drawn")
     try:
         shutil.rmtree(beside, ignore_errors=True)
-        render_frames(entry, beside)
+        with _for(target, beside):
+            render_frames(entry, beside)
         if os.path.lexists(target):
             drawn = sorted(path.name for path in beside.iterdir())
             there = sorted(os.listdir(target)) if target.is_dir() else None

@@ -65,13 +65,11 @@ def classification_scores(
     for row, video in enumerate(predictions.video):
         rows_of[video].append(row)
 
-    ties = 0
     shares: dict[int, list[float]] = {k: [] for k in top}
     first: defaultdict[str, list[bool]] = defaultdict(list)
     for video, labels in labels_of.items():
         rows = np.array(rows_of.get(video, []), dtype=np.int64)
         score = predictions.score[rows]
-        ties += len(score) - len(np.unique(score))
         ranked = [predictions.label[i] for i in rows[np.argsort(score, kind="stable")[::-1]]]
         for k in top:
             shares[k].append(len(labels & set(ranked[:k])) / len(labels))
@@ -83,7 +81,7 @@ def classification_scores(
     pairs = [(video, label) for video, labels in labels_of.items() for label in sorted(labels)]
     whole = detection_map(_whole(pairs, None), _whole(_pairs(predictions), predictions.score), [0.5])
     warnings = [w for w in whole.warnings if w.code != "score_ties"]
-    if ties:
+    if ties := _ties(predictions, set(labels_of), set(accuracy)):
         warnings.append(tie_warning(ties, "the later one goes first"))
     return ClassificationScores(
         top_k={k: float(np.mean([share > 0 for share in shares[k]])) for k in top},
@@ -96,6 +94,20 @@ def classification_scores(
         predictions=len(predictions),
         warnings=warnings,
     )
+
+
+def _ties(predictions: SegmentTable, videos: set[str], labels: set[str]) -> int:
+    """Predictions with the score of an earlier one of their video (ranked for top-k) or label (for AP)."""
+    ties = 0
+    seen: set[tuple[str, str, float]] = set()
+    for video, label, score in zip(
+        predictions.video, predictions.label, predictions.score.tolist(), strict=True
+    ):
+        ranked = [("video", video, score)] if video in videos else []
+        ranked += [("label", label, score)] if label in labels else []
+        ties += not seen.isdisjoint(ranked)
+        seen.update(ranked)
+    return ties
 
 
 def _pairs(table: SegmentTable) -> list[tuple[str, str]]:

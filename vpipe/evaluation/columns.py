@@ -27,17 +27,34 @@ class Columns:
         self.strings = 0
         self.repeated: set[str] = set()
         self._as_strings: set[int] = set()  # of the video at hand
-        self._labels: dict[str, str] = {}  # one object for each label, not one for each note
+        self._names: dict[str, str] = {}  # one object for each video and label, not one for each note
         self._video: list[str] = []
         self._label: list[str] = []
         self._numbers: list[np.ndarray] = []  # (notes, 3): start, end, score
         self._rows: dict[str, slice] = {}
         self._replaced: list[slice] = []
+        self._one_by_one: set[str] = set()
 
     def add(self, video: str, notes: Any) -> None:
         """The notes of one video; those of an earlier call for it are replaced. Raises InputError `code`."""
         if not isinstance(notes, list):
             raise InputError(self.code, f"{self.name}: video '{video}': expected a list of segments")
+        first = len(self._video)
+        self._append([video] * len(notes), notes, listed=True)
+        if video in self._rows:
+            self.repeated.add(video)
+            self._replaced.append(self._rows[video])
+        self._rows[video] = slice(first, len(self._video))
+
+    def add_each(self, videos: list[str], notes: list[Any]) -> None:
+        """One note of each of `videos`, in which others may follow. They replace what `add` had of a video.
+
+        Raises InputError `code`.
+        """
+        self._append(videos, notes, listed=False)
+        self._one_by_one.update(videos)
+
+    def _append(self, videos: list[str], notes: list[Any], *, listed: bool) -> None:
         numbers = np.zeros((len(notes), 3))
         numbers[:, 2] = 1.0
         self._as_strings.clear()
@@ -48,13 +65,9 @@ class Columns:
             if "score" in self.wants:
                 numbers[:, 2] = self._numbers_of([note["score"] for note in notes], (len(notes),))
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-            raise InputError(self.code, f"{self.name}: video '{video}': {self._fault(notes)}") from None
+            raise InputError(self.code, f"{self.name}: {self._fault(videos, notes, listed)}") from None
         self.strings += len(self._as_strings)
-        if video in self._rows:
-            self.repeated.add(video)
-            self._replaced.append(self._rows[video])
-        self._rows[video] = slice(len(self._video), len(self._video) + len(notes))
-        self._video.extend([video] * len(notes))
+        self._video.extend(self._names.setdefault(video, video) for video in videos)
         self._label.extend(labels)
         self._numbers.append(numbers)
 
@@ -64,6 +77,9 @@ class Columns:
         self._numbers.clear()
         table = SegmentTable(self._video, self._label, numbers[:, 0], numbers[:, 1], numbers[:, 2])
         keep = np.ones(len(table), dtype=bool)
+        for video in self._one_by_one & self._rows.keys():
+            self.repeated.add(video)
+            self._replaced.append(self._rows[video])
         for rows in self._replaced:
             keep[rows] = False
         finite = np.isfinite(numbers).all(axis=1)
@@ -100,7 +116,7 @@ class Columns:
         labels = [note["label"] for note in notes]
         if not set(map(type, labels)) <= {str, int}:
             raise TypeError
-        names = self._labels
+        names = self._names
         return [names.setdefault(label, label) for label in map(str, labels)]
 
     def _numbers_of(self, values: list[Any], shape: tuple[int, ...]) -> np.ndarray:
@@ -118,24 +134,25 @@ class Columns:
             )
         return found.astype(np.float64)
 
-    def _fault(self, notes: list[Any]) -> str:
-        """Which note is wrong, and how."""
-        for number, note in enumerate(notes, start=1):
+    def _fault(self, videos: list[str], notes: list[Any], listed: bool) -> str:
+        """Which note is wrong, and how; its number where the notes are the list of one video."""
+        for number, (video, note) in enumerate(zip(videos, notes, strict=True), start=1):
+            entry = f"video '{video}': {f'entry {number}' if listed else 'a segment'}"
             if not isinstance(note, Mapping):
-                return f"entry {number} is not an object with {', '.join(self.wants)}"
+                return f"{entry} is not an object with {', '.join(self.wants)}"
             if "label" in self.wants and type(note.get("label")) not in (str, int):
-                return f"entry {number} has no label; write a string"
+                return f"{entry} has no label; write a string"
             if "segment" in self.wants:
                 try:
                     self._numbers_of([_segment(note)], (1, 2))
                 except (KeyError, TypeError, ValueError, OverflowError):
-                    return f"entry {number} has no segment; write [start, end] in seconds"
+                    return f"{entry} has no segment; write [start, end] in seconds"
             if "score" in self.wants:
                 try:
                     self._numbers_of([note["score"]], (1,))
                 except (KeyError, TypeError, ValueError, OverflowError):
-                    return f"entry {number} has no score; write a number"
-        return "its entries are not all alike"
+                    return f"{entry} has no score; write a number"
+        return f"video '{videos[0]}': its entries are not all alike"
 
 
 def _segment(note: Mapping[str, Any]) -> Any:

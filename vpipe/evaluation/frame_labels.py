@@ -72,7 +72,7 @@ def read_frame_predictions(
         entries = list(read_entries(path))
         runs = _listed(entries, "not_predictions", str(path))
     warnings: list[Warning_] = []
-    if not runs and entries:
+    if not runs and any(entry.section or entry.value not in ([], {}) for entry in entries):
         counted = [_in_frames(entry) for entry in entries] if truth.native else []
         if counted and all(counted):
             entries, fps = [entry for entry in counted if entry], 1.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from vpipe.evaluation.documents import Entry, read_entries
 from vpipe.evaluation.formats import SegmentTable
 
 SHAPE = "expected ActivityNet's results/<id>/[label, score, segment], or rows as `vpipe detect` prints them"
+EVENTS_AT_A_TIME = 1_000  # held as Python objects
 
 
 @dataclass(frozen=True)
@@ -49,17 +49,28 @@ def predictions_of(
     nothing was found.
     """
     columns = Columns(name, "not_predictions", wants)
-    events: dict[str, list[Any]] = defaultdict(list)
+    events: list[tuple[str, Any]] = []  # segments that stand alone, with their videos
     videos: set[str] = set()
     recognised: bool | None = None  # None: an empty file
     failed = 0
     in_rows = "segments" if "segment" in wants else "labels"
 
-    def add(video: str, notes: Any) -> None:
+    def wanted(video: str) -> str | None:
+        """The truth's id of `video`; None for a blocked one."""
         ours = same_id(video, known)
-        if video not in blocked and ours not in blocked:
-            videos.add(ours)
+        if video in blocked or ours in blocked:
+            return None
+        videos.add(ours)
+        return ours
+
+    def add(video: str, notes: Any) -> None:
+        if (ours := wanted(video)) is not None:
             columns.add(ours, notes)
+
+    def add_events() -> None:
+        if events:
+            columns.add_each(*map(list, zip(*events, strict=True)))
+            events.clear()
 
     for entry in entries:
         recognised = recognised or False
@@ -75,7 +86,10 @@ def predictions_of(
             if in_rows in row:
                 add(str(row["video_id"]), row[in_rows])
             elif "label" in row or "segment" in row or "start_s" in row:
-                events[str(row["video_id"])].append(row)
+                if (ours := wanted(str(row["video_id"]))) is not None:
+                    events.append((ours, row))
+                if len(events) == EVENTS_AT_A_TIME:
+                    add_events()
             elif row.get("status") == "failed":
                 failed += 1
             else:
@@ -84,8 +98,7 @@ def predictions_of(
                 )
         elif entry.name == "failures" and isinstance(entry.value, list):
             failed += len(entry.value)
-    for video, notes in events.items():
-        add(video, notes)
+    add_events()
     if recognised is False:
         raise InputError("not_predictions", f"{name}: not predictions: {SHAPE}")
     segments, warnings = columns.table()

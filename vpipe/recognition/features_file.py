@@ -9,6 +9,7 @@ the times as `start_s`, `centre_s`, `end_s`, and all else as the text `json`.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import os
@@ -137,7 +138,7 @@ def spacing_of(
 
 
 def write_features(target: Path, table: np.ndarray, description: dict[str, Any]) -> None:
-    """Writes `target` (.npy with its .json, or .h5), each beside and renamed, the table last.
+    """Writes `target` (.npy with its .json, or .h5), beside and renamed when all is written, the table last.
 
     `description` gets the schema, the shape and the digest of the table. Raises EnvironmentFault.
     """
@@ -155,8 +156,12 @@ def write_features(target: Path, table: np.ndarray, description: dict[str, Any])
             _beside(target, lambda part: _write_h5(part, table, document))
         else:
             text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
-            _beside(target.with_suffix(".json"), lambda part: part.write_text(text, encoding="utf-8"))
-            _beside(target, lambda part: _write_npy(part, table))
+
+            def both(part: Path) -> None:
+                _write_npy(part, table)  # the larger one first: a JSON without its table is of no use
+                _beside(target.with_suffix(".json"), lambda notes: notes.write_text(text, encoding="utf-8"))
+
+            _beside(target, both)
     except OSError as error:
         raise EnvironmentFault(
             "unwritable_output", f"{target}: cannot be written: {error.strerror or error}; choose another -o"
@@ -295,17 +300,22 @@ def _checked(path: Path, table: np.ndarray) -> np.ndarray:
 
 
 def _write_npy(part: Path, table: np.ndarray) -> None:
+    header = np.lib.format.header_data_from_array_1_0(table)
     with part.open("wb") as file:
-        np.save(file, table)
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(table.data)  # `np.save` would not say why it fails
 
 
 def _write_h5(part: Path, table: np.ndarray, document: dict[str, Any]) -> None:
     rest = {key: value for key, value in document.items() if key not in TIMES}
-    with h5py.File(part, "w") as file:
+    # In memory first: on a full disk HDF5 ends the process when it closes a file.
+    image = io.BytesIO()
+    with h5py.File(image, "w") as file:
         file.create_dataset("features", data=table, track_times=False)
         for name in TIMES:
             file.create_dataset(name, data=np.asarray(document[name], np.float64), track_times=False)
         file.create_dataset("json", data=json.dumps(rest, ensure_ascii=False), track_times=False)
+    part.write_bytes(image.getbuffer())
 
 
 def _beside(target: Path, write: Callable[[Path], object]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import vpipe
-from vpipe.errors import InputError, VpipeError, Warning_
+from vpipe.errors import InputError, UsageError, VpipeError, Warning_
 from vpipe.models.weights import Model, ModelHeader, StreamSpec, write_weights
 from vpipe.recognition.recognizer import fuse
 from vpipe.training.assessing import Assessment, assess, score
@@ -73,7 +73,13 @@ def learn(
     first = specs_of(recipe, init, 2)[0]
     videos, failures = _prepared(data, Preparer(first, store, jobs=jobs, device=device), job, said)
     span_s = first.frames / float(first.fps)
-    pieces = cut(videos, shortest_s=span_s, seed=recipe.seed)
+    try:
+        pieces = cut(videos, shortest_s=span_s, seed=recipe.seed)
+    except UsageError as fault:
+        if not (lost := [*data.failures, *failures]):
+            raise
+        text = f"{fault.message}; {len(lost)} videos cannot be used, the first: {lost[0][1].message}"
+        raise UsageError(fault.code, text) from None
     warnings = [*data.warnings, *pieces.warnings, *_video_warnings(videos)]
     count = len(pieces.labels)
     recipe = _with_length(recipe, len(pieces.training), job)

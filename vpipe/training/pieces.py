@@ -51,6 +51,13 @@ def cut(videos: Sequence[tuple[LabelledVideo, PreparedVideo]], *, shortest_s: fl
     if repeated:
         text = f"{repeated} videos are copies of others (the same bytes); each counts once"
         warnings.append(Warning_("duplicate_videos", text, {"videos": repeated}))
+    if torn := [v for v, _ in merged.values() if len({e.label for e in v.examples if e.start_s is None}) > 1]:
+        names = ", ".join(sorted({e.label for e in torn[0].examples}))
+        text = (
+            f"{len(torn)} videos have several labels, each for the whole video (such as {torn[0].path}: "
+            f"{names}): they teach all of these alike; leave one, or say the seconds of each"
+        )
+        warnings.append(Warning_("several_labels", text, {"videos": len(torn)}))
     pieces_of, labels, background, beyond = _pieces(merged, shortest_s)
     if beyond:
         text = f"{beyond} segments begin after their video ends; they are left out"

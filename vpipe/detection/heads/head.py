@@ -77,7 +77,7 @@ class Head:
         }
 
     def grid(self, recognizer: Recognizer) -> SnippetGrid:
-        """Where the model has to look for this head. Raises UsageError: `other_model`, as `snippet_grid`."""
+        """Where the model has to look for this head. Raises UsageError `other_model`."""
         header, model = self.header, recognizer.model
         if header.model and header.model["hash"] != model.hash:
             raise UsageError(
@@ -86,7 +86,14 @@ class Head:
                 f"({header.model['hash'][:12]}), not of '{model.name}' ({model.hash[:12]}): give that "
                 "--model, or train a head on features of this one",
             )
-        return snippet_grid(recognizer, round(header.spacing.window), round(header.spacing.stride))
+        try:
+            return snippet_grid(recognizer, round(header.spacing.window), round(header.spacing.stride))
+        except UsageError:
+            raise UsageError(
+                "other_model",
+                f"head '{header.name}' learnt on feature files of {header.spacing}, and '{model.name}' makes "
+                "none like these: give --features, or the --model that made them",
+            ) from None
 
     def check(self, features: Features) -> None:
         """Raises InputError where features are not of the kind that the head learnt on: `other_width`,
