@@ -44,6 +44,29 @@ def test_logits_are_the_references(path: Path) -> None:
     assert found.difference <= 2e-5, found
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"state_dict": [["stem.0.weight", [1 << 50], "float32"]]},
+        {"inputs": [{"name": "input0", "shape": [1, 3, 8, 64, 64], "cell": 0}]},
+        {"checkpoint": {"container": ["a"], "prefix": ""}},
+    ],
+    ids=["size", "cell", "container"],
+)
+def test_absurd_fixtures_are_refused(tmp_path: Path, wrong: dict) -> None:
+    fixture = {
+        "name": "a/b", "arch": {}, "fill": {"conv_gain": 1}, "checkpoint": {"container": None, "prefix": ""},
+        "state_dict": [], "inputs": [], "outputs": {"logits": [0.0], "shape": [1, 1]},
+    }  # fmt: skip
+    (tmp_path / "a.json").write_text(json.dumps(fixture | wrong))
+    with pytest.raises(UsageError, match=r"a\.json: not a parity fixture") as caught:
+        check_fixture(tmp_path / "a.json")
+    assert caught.value.code == "bad_fixture"
+    (tmp_path / "a.json").write_text(json.dumps(fixture))  # its name is no file's
+    with pytest.raises(UsageError, match="it holds no weights"):
+        check_fixture(tmp_path / "a.json")
+
+
 @pytest.mark.slow
 def test_every_fixture(shared_dir: Path) -> None:
     differences = {
