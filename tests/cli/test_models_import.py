@@ -168,6 +168,31 @@ def test_two_streams_fused_on_logits(here: InProcess, tmp_path: Path) -> None:
         assert scores["two"][label] == pytest.approx(value / sum(product.values()), abs=1e-4)
 
 
+@pytest.mark.slow
+def test_rgb_and_flow_fused_are_classified_as_one(here: InProcess, tmp_path: Path) -> None:
+    """A published pair as one model: flow by its recipe, a weighted mean of probabilities."""
+    small_tsm(tmp_path / "rgb.pth")
+    small_tsm(tmp_path / "flow.pth", channels=2, stack=2)
+    for name in ("rgb", "flow"):
+        arguments = ("--labels", "labels.txt", "--segments", "4", "-o", f"{name}.safetensors")
+        assert here("models", "import", f"{name}.pth", *arguments).returncode == 0
+    both = ("rgb.safetensors", "flow.safetensors", "--weights", "1,1.5", "-o", "two.safetensors")
+    assert here("models", "fuse", *both).returncode == 0
+    video(tmp_path / "a.mp4")
+    scores = {}
+    for name in ("rgb", "flow", "two"):
+        finished = here(
+            "classify", "a.mp4", "--model", f"{name}.safetensors", "--cache-dir", "cache", "--json"
+        )
+        assert finished.returncode == 0, finished.stderr
+        (row,) = json.loads(finished.stdout)["results"]
+        scores[name] = {entry["label"]: entry["score"] for entry in row["labels"]}
+    assert scores["rgb"] != scores["flow"]
+    for label in ("walk", "run", "jump"):
+        expected = (scores["rgb"][label] + 1.5 * scores["flow"][label]) / 2.5
+        assert scores["two"][label] == pytest.approx(expected, abs=1e-4)
+
+
 def test_the_page_names_every_architecture_layout_and_label_list() -> None:
     page = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
     for name in ARCHITECTURES:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from vpipe.errors import UsageError
 from vpipe.models.importer.checkpoint import Checkpoint, read_checkpoint
@@ -43,6 +44,29 @@ def test_logits_are_the_references(path: Path) -> None:
     assert found.difference <= 2e-5, found
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"state_dict": [["stem.0.weight", [1 << 50], "float32"]]},
+        {"inputs": [{"name": "input0", "shape": [1, 3, 8, 64, 64], "cell": 0}]},
+        {"checkpoint": {"container": ["a"], "prefix": ""}},
+    ],
+    ids=["size", "cell", "container"],
+)
+def test_absurd_fixtures_are_refused(tmp_path: Path, wrong: dict) -> None:
+    fixture = {
+        "name": "a/b", "arch": {}, "fill": {"conv_gain": 1}, "checkpoint": {"container": None, "prefix": ""},
+        "state_dict": [], "inputs": [], "outputs": {"logits": [0.0], "shape": [1, 1]},
+    }  # fmt: skip
+    (tmp_path / "a.json").write_text(json.dumps(fixture | wrong))
+    with pytest.raises(UsageError, match=r"a\.json: not a parity fixture") as caught:
+        check_fixture(tmp_path / "a.json")
+    assert caught.value.code == "bad_fixture"
+    (tmp_path / "a.json").write_text(json.dumps(fixture))  # its name is no file's
+    with pytest.raises(UsageError, match="it holds no weights"):
+        check_fixture(tmp_path / "a.json")
+
+
 @pytest.mark.slow
 def test_every_fixture(shared_dir: Path) -> None:
     differences = {
@@ -76,6 +100,34 @@ def test_missing_and_unexpected_keys_are_named() -> None:
     wrong.tensors["base_model.layer1.0.conv2.weight"] = torch.zeros(64, 64, 5, 5)
     with pytest.raises(UsageError, match=r"\(64, 64, 5, 5\), not \(64, 64, 3, 3\)"):
         recognise(wrong, Choices())
+
+
+@pytest.mark.parametrize("shape", [(), (64,)])
+@pytest.mark.parametrize("key", ["base_model.conv1.weight", "new_fc.weight"])
+def test_kernels_without_dimensions_are_refused(key: str, shape: tuple[int, ...]) -> None:
+    wrong = checkpoint("tsm_r50_8f")
+    wrong.tensors[key] = torch.zeros(shape)
+    with pytest.raises(UsageError, match=r"neither a kernel nor a matrix") as caught:
+        recognise(wrong, Choices())
+    assert caught.value.code == "bad_shapes"
+
+
+def test_three_dimensional_networks_with_flat_kernels_are_refused() -> None:
+    wrong = checkpoint("slowfast_r50_8x8_mmaction2")
+    wrong.tensors["backbone.slow_path.conv1.conv.weight"] = torch.zeros(64, 3)
+    with pytest.raises(UsageError, match="too few dimensions") as caught:
+        recognise(wrong, Choices())
+    assert caught.value.code == "bad_shapes"
+
+
+def test_every_floating_type_becomes_float32(tmp_path: Path) -> None:
+    numbers = torch.tensor([0.5, -2.0])
+    for dtype in (torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn):
+        save_file({"a": numbers.to(dtype)}, tmp_path / "a.safetensors")
+        assert torch.equal(read_checkpoint(tmp_path / "a.safetensors").tensors["a"], numbers)
+    save_file({"a": torch.tensor([1e300], dtype=torch.float64)}, tmp_path / "a.safetensors")
+    with pytest.raises(UsageError, match="not finite"):
+        read_checkpoint(tmp_path / "a.safetensors")
 
 
 def test_weights_that_are_whole_numbers_are_refused() -> None:
@@ -280,6 +332,37 @@ def test_labels_that_cannot_be_guessed_are_asked_for() -> None:
         "thumos14",
         "ucf101",
     ]
+
+
+@pytest.mark.parametrize("norm", ["norm", "bn"])
+def test_pyslowfasts_non_local_blocks_of_both_namings(norm: str) -> None:
+    """Its batch norm is `bn` in checkpoints of before 2020."""
+    taps = [[[1, 1]], [[1, 1]], [[3, 1]], [[3, 1]]]
+    with torch.device("meta"):
+        hyper = {"classes": 5, "width": 8, "taps": taps, "non_local": [[], [0], [], []]}
+        ours = build("resnet3d", hyper).state_dict()
+    theirs = {}
+    for key, value in ours.items():
+        key = key.replace("backbone.conv1.", "s1.pathway0_stem.").replace("fc.", "head.projection.")
+        key = re.sub(r"backbone\.layer(\d)\.", lambda m: f"s{int(m[1]) + 1}.pathway0_res", key)
+        key = re.sub(r"res0\.after\.(g|phi|theta)\.", r"nonlocal0.conv_\1.", key)
+        key = key.replace("res0.after.out.conv.", "nonlocal0.conv_out.")
+        key = key.replace("res0.after.out.bn.", f"nonlocal0.{norm}.")
+        key = re.sub(r"\.conv(\d)\.(conv|bn)", lambda m: f".branch2.{'xabc'[int(m[1])]}_{m[2]}", key)
+        key = re.sub(r"\.downsample\.(conv|bn)", r".branch1_\1", key)
+        theirs[re.sub(r"(branch2\.[abc]|branch1)_conv", r"\1", key)] = value
+    mapped = recognise(Checkpoint(Path("a.pyth"), theirs, ()), Choices())
+    assert mapped.hyper["non_local"] == [[], [0], [], []]
+    assert mapped.state.keys() == ours.keys()
+
+
+def test_networks_over_differences_are_refused_by_name() -> None:
+    """TSN's RGBDiff: five differences of RGB frames are 15 channels."""
+    tensors = dict(checkpoint("tsm_r50_8f").tensors)
+    tensors["base_model.conv1.weight"] = torch.zeros(64, 15, 7, 7)
+    with pytest.raises(UsageError, match=r"15 channels.*\(RGBDiff\) are not supported") as caught:
+        recognise(Checkpoint(Path("diff.pth"), tensors, ()), Choices())
+    assert caught.value.code == "unknown_layout"
 
 
 def test_pyslowfasts_single_path_networks() -> None:

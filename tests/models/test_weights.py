@@ -76,8 +76,9 @@ def test_fusion_keeps_both_streams_and_their_weights(tmp_path: Path) -> None:
     fuse(parts, [1.0, 1.5], "both", tmp_path / "both.safetensors")
     model = read_weights(tmp_path / "both.safetensors")
     assert [(s.modality, s.weight) for s in model.streams] == [("rgb", 1.0), ("flow", 1.5)]
-    with pytest.raises(UsageError, match="one weight above 0"):
-        fuse(parts, [1.0], "both", tmp_path / "x.safetensors")
+    for wrong in ([1.0], [1.0, 0.0], [1.0, float("nan")], [1.0, float("inf")]):
+        with pytest.raises(UsageError, match="one finite weight above 0"):
+            fuse(parts, wrong, "both", tmp_path / "x.safetensors")
     write(tmp_path / "other.safetensors", labels=("a", "b", "rest"))
     with pytest.raises(UsageError, match="same labels"):
         fuse(

@@ -87,6 +87,18 @@ def test_every_convention_makes_a_stream() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "hyper"),
+    [("mmaction2", {"channels": 2, "stack": 5, "segments": 3}), ("mmaction2-3d", {"channels": 2, "stem": 1})],
+)
+def test_mmactions_flow_is_less_128_over_128(name: str, hyper: dict) -> None:
+    """Its TSN and SlowOnly over flow: grey 0..255 with mean and std 128 (configs, `data_preprocessor`)."""
+    flow = stream_spec(name, "tsn-resnet", hyper, Choices())
+    assert flow.modality == "flow"
+    assert (10 - flow.mean[0]) / flow.std[0] == pytest.approx((191.25 - 128) / 128)
+    assert (-20 - flow.mean[0]) / flow.std[0] == pytest.approx(-1)
+
+
+@pytest.mark.parametrize(
     ("size", "rounding", "expected"),
     [((320, 240), True, (341, 256)), ((320, 240), False, (341, 256)), ((1000, 701), True, (365, 256)),
      ((1000, 701), False, (365, 256)), ((362, 240), True, (386, 256)), ((240, 426), False, (256, 454)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +20,8 @@ def fuse(
     Raises UsageError where label lists differ or a weight is not above zero.
     """
     first = models[0]
-    if len(weights) != len(models) or any(weight <= 0 for weight in weights):
-        raise UsageError("bad_fusion", f"give one weight above 0 for each of the {len(models)} models")
+    if len(weights) != len(models) or not all(0 < weight < math.inf for weight in weights):
+        raise UsageError("bad_fusion", f"give one finite weight above 0 for each of the {len(models)} models")
     for model in models[1:]:
         if model.labels != first.labels or model.background != first.background:
             raise UsageError(

@@ -89,9 +89,11 @@ def _checked(path: Path, weights: dict[object, object]) -> dict[str, Tensor]:
             raise UsageError(
                 "bad_checkpoint", f"{path}: its entry {key!r:.80} is not a tensor; give a state dict"
             )
-        if value.is_floating_point() and not torch.isfinite(value).all():
+        # First to float32: 8-bit numbers cannot be asked whether they are finite.
+        number = value.float() if value.is_floating_point() else value
+        if not torch.isfinite(number).all():
             raise UsageError("bad_checkpoint", f"{path}: '{key}' holds values that are not finite")
-        tensors[key] = value.float() if value.is_floating_point() else value
+        tensors[key] = number
     if not tensors:
         raise UsageError("bad_checkpoint", f"{path}: it holds no weights")
     return tensors

@@ -31,6 +31,9 @@ def _grey(mean: float, std: float) -> tuple[tuple[float, float], tuple[float, fl
     return ((mean * 2 - 1) * BOUND_PX,) * 2, (std * 2 * BOUND_PX,) * 2
 
 
+MMACTION_FLOW = _grey(128 / 255, 128 / 255)
+
+
 def _segments(rgb: Any, flow: Any, segments: int, **more: Any) -> Callable[[dict[str, Any]], Any]:
     def given(hyper: dict[str, Any]) -> Any:
         stack = 5 if hyper.get("architecture") == "tdn" else hyper.get("stack", 1)
@@ -73,7 +76,9 @@ def _stack_of_flows(rgb: Any, flow: Any, clips: int, **more: Any) -> Callable[[d
 def _mmaction_3d(hyper: dict[str, Any]) -> Any:
     """I3D 32x2, SlowOnly 8x8: the first convolution tells which."""
     frames, stride = (32, 2) if hyper["stem"] > 1 else (8, 8)
-    return _clips(IMAGENET_255, frames, stride, interpolation="cv2", past_end="wrap")(hyper)
+    return _clips(IMAGENET_255, frames, stride, flow=MMACTION_FLOW, interpolation="cv2", past_end="wrap")(
+        hyper
+    )
 
 
 _TANET_255 = ((IMAGENET_255[0][0], IMAGENET_255[0][1], 103.5 / 255), IMAGENET_255[1])
@@ -81,8 +86,8 @@ _TANET_255 = ((IMAGENET_255[0][0], IMAGENET_255[0][1], 103.5 / 255), IMAGENET_25
 CONVENTIONS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "tsm": _segments(IMAGENET, _grey(0.5, 0.226), 8, average="logits"),
     "bninception": _segments(CAFFE_BGR, _grey(128 / 255, 1 / 255), 25, average="logits", order="bgr"),
-    "mmaction2": _segments(IMAGENET_255, _grey(128 / 255, 1 / 2), 8, interpolation="cv2"),
-    "mmaction2-tanet": _segments(_TANET_255, _grey(128 / 255, 1 / 2), 8, interpolation="cv2"),
+    "mmaction2": _segments(IMAGENET_255, MMACTION_FLOW, 8, interpolation="cv2"),
+    "mmaction2-tanet": _segments(_TANET_255, MMACTION_FLOW, 8, interpolation="cv2"),
     "jeffreyyihuang": _stack_of_flows(
         IMAGENET, _grey(0, 1), 19, resize="fixed", scale=(224, 224), average="logits", first_pair_last=True
     ),

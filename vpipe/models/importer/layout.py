@@ -105,7 +105,7 @@ class Layout:
             if ours in state:
                 raise UsageError("bad_checkpoint", f"two of its keys mean {ours}; '{key}' is one of them")
             # A convolution of 1x1 over pooled features is a linear layer.
-            state[ours] = tensor.flatten(1) if ours == "fc.weight" else tensor
+            state[ours] = tensor.flatten(1) if ours == "fc.weight" and tensor.ndim > 2 else tensor
             if self.flat and tensor.ndim == 4:
                 state[ours] = tensor.unsqueeze(2)
         return state, dropped
@@ -146,9 +146,11 @@ def non_local(
 
 
 def shape(state: State, key: str) -> tuple[int, ...]:
-    """The shape of a weight. Raises UsageError where it is missing."""
+    """The shape of a kernel or matrix. Raises UsageError where it is missing or neither of them."""
     if key not in state:
         raise UsageError("missing_keys", f"the checkpoint has no weight for {key}")
+    if state[key].ndim < 2:
+        raise UsageError("bad_shapes", f"{key} {tuple(state[key].shape)} is neither a kernel nor a matrix")
     return tuple(state[key].shape)
 
 
@@ -158,6 +160,8 @@ def stacked(channels: int) -> tuple[int, int]:
         return 3, 1
     if channels % 2 == 0:
         return 2, channels // 2
+    differences = ": differences of RGB frames (RGBDiff) are not supported" if channels % 3 == 0 else ""
     raise UsageError(
-        "unknown_layout", f"its first convolution takes {channels} channels: neither RGB nor flow"
+        "unknown_layout",
+        f"its first convolution takes {channels} channels, neither RGB's 3 nor flow's pairs{differences}",
     )

@@ -134,7 +134,7 @@ _PYSLOWFAST_BLOCK = (
     ),
     (r"_nonlocal(\d+)\.conv_(g|phi|theta)\.", r".\1.after.\2."),
     (r"_nonlocal(\d+)\.conv_out\.", r".\1.after.out.conv."),
-    (r"_nonlocal(\d+)\.norm\.", r".\1.after.out.bn."),
+    (r"_nonlocal(\d+)\.(norm|bn)\.", r".\1.after.out.bn."),  # `bn` until 2020
 )
 # The blocks of pytorchvideo's networks by their number; in I3D and C2D, 2 is a pooling without weights.
 _PYTORCHVIDEO_STAGES = (

@@ -104,10 +104,21 @@ def rebuild(path: Path) -> Rebuilt:
         choices = _choices(fixture, inputs)
         # mmaction2 names the weights of C2D as those of TSN.
         told = "resnet3d" if re.search("c2d", json.dumps([name, fixture["arch"]]), re.IGNORECASE) else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        if not isinstance(container, (str, type(None))):
+            raise TypeError("its container is no name")
+    except (
+        OSError,
+        ArithmeticError,
+        MemoryError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+    ) as error:
         raise UsageError("bad_fixture", f"{path}: not a parity fixture ({error!r:.200})") from None
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / f"{name}.pth"
+        file = Path(folder) / "checkpoint.pth"  # a name from the fixture may be no file's
         torch.save(state if container is None else {container: state}, file)
         del state
         mapped = recognise(read_checkpoint(file), choices, told)

@@ -45,6 +45,12 @@ def recognise(checkpoint: Checkpoint, choices: Choices, architecture: str | None
             wanted = build(layout.architecture, hyper).state_dict()
     except UsageError as error:
         raise UsageError(error.code, f"{checkpoint.path}: {layout.name}: {error.message}") from None
+    except (IndexError, ValueError):  # of a size that a weight's shape does not have
+        raise UsageError(
+            "bad_shapes",
+            f"{checkpoint.path}: {layout.name}: weights that it is told by have too few dimensions; give "
+            "the checkpoint as it was published",
+        ) from None
     notes = [*checkpoint.notes]
     if dropped:
         notes.append(f"dropped, the reference does not use them: {', '.join(dropped)}")
