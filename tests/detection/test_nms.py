@@ -206,7 +206,10 @@ def test_nothing_in_nothing_out() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("spread_s", [20, 200, 600, 1400, 2400])
 def test_two_thousand_segments_take_10_ms(spread_s: float) -> None:
-    """From all over each other to a few neighbours each; the best of many, as the machine may be busy."""
+    """From all over each other to a few neighbours each; the best of many, as the machine may be busy.
+
+    A slow machine may take twice what it needs for finding the best and lowering its neighbours alone.
+    """
     rng = np.random.default_rng(0)
     start = rng.uniform(0, spread_s, 2000)
     segments, scores = np.stack([start, start + rng.uniform(1, 20, 2000)], axis=1), rng.uniform(size=2000)
@@ -216,9 +219,18 @@ def test_two_thousand_segments_take_10_ms(spread_s: float) -> None:
         "gaussian": lambda: soft_nms(segments, scores),
     }
     for name, run in runs.items():
-        best = min(timed(run) for _ in range(30))
-        print(f"{name} over {spread_s} s: {1000 * best:.1f} ms")
-        assert best < 0.010, name
+        turns = [(timed(run), timed(bare_suppression)) for _ in range(40)]
+        best, bare = (min(times) for times in zip(*turns, strict=True))
+        allowed = max(0.010, 2 * bare)
+        print(f"{name} over {spread_s} s: {1000 * best:.1f} ms of {1000 * allowed:.1f}")
+        assert best < allowed, name
+
+
+def bare_suppression() -> None:
+    score, near = np.random.default_rng(0).uniform(size=2000), np.full(40, 0.3)
+    for _ in range(2000):
+        best = min(int(score.argmax()), 1960)
+        score[best : best + 40] *= np.exp(near * near / -0.5)
 
 
 def timed(run: Callable[[], object]) -> float:
