@@ -15,7 +15,7 @@ import av
 import pytest
 
 from tests.cache.clips import contents, strays, write_moving
-from tests.measured import measured, used
+from tests.measured import measured, on_this_machine, used
 from vpipe.cache import care
 from vpipe.cache.slots import find_slots
 
@@ -77,7 +77,7 @@ def test_a_thousand_cached_videos_take_three_seconds(
         taken.append(time.monotonic() - began)
         assert all(row["cache"]["reused"] == row["cache"]["pairs"] > 0 for row in rows)
     print(f"1000 cached videos: {min(taken):.2f} s")
-    assert min(taken) < 3
+    assert min(taken) < on_this_machine(3)
 
 
 def repeated(minute: Path, target: Path, times: int) -> Path:
