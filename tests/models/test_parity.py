@@ -41,7 +41,8 @@ def test_the_rule_gives_the_same_numbers_here() -> None:
 )
 def test_logits_are_the_references(path: Path) -> None:
     found = check_fixture(path)
-    assert found.difference <= 2e-5, found
+    # C3D's wide layers over whole maps sum so much that the order, which differs by processor, shows.
+    assert found.difference <= (5e-5 if found.architecture == "c3d" else 2e-5), found
 
 
 @pytest.mark.parametrize(
