@@ -57,7 +57,7 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile
 
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --numprocesses auto --dist loadfile --capture=sys
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -19,6 +19,9 @@ from hypothesis import settings
 settings.register_profile("vpipe", deadline=None)
 settings.load_profile("vpipe")
 
+# Threads that wait for each other by spinning take the cores from the tests beside them: ten times the time.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # A shell's background job ignores Ctrl-C, and so would every command that the tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -13,7 +13,7 @@ from typing import Any
 
 from llvmlite import binding, ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, config
 from numba.extending import intrinsic, models, register_model
 
 LANES = 16
@@ -43,8 +43,13 @@ class _VectorModel(models.PrimitiveModel):
 
 
 def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any, pointee: Any) -> Any:
-    data = context.make_array(array_type)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [index]), pointee.as_pointer())
+    whole = context.make_array(array_type)(context, builder, array)
+    if config.BOUNDSCHECK:  # NUMBA_BOUNDSCHECK=1 is set
+        lanes = LANES if pointee is _REGISTER else 1
+        last = builder.add(index, index.type(lanes - 1))
+        for place in (index, last):
+            cgutils.do_boundscheck(context, builder, place, whole.nitems)
+    return builder.bitcast(builder.gep(whole.data, [index]), pointee.as_pointer())
 
 
 @intrinsic
