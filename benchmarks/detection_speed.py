@@ -89,7 +89,11 @@ def processor_s() -> float:
     """Of this process, its children that have ended, and those that live; to 10 ms. Linux only."""
     total = sum(os.times()[:4])
     for thread in Path("/proc/self/task").iterdir():
-        for child in (thread / "children").read_text().split():
+        try:
+            children = (thread / "children").read_text().split()
+        except FileNotFoundError:  # a thread that has ended since
+            continue
+        for child in children:
             fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
             total += sum(int(field) for field in fields[11:13]) / TICKS_A_S
     return total

@@ -3,7 +3,7 @@
 Numba's own loops vectorise only where LLVM sees that no two arrays overlap, which it cannot for the planes of
 a TV-L1 iteration. Here a kernel says what it means: `load`, arithmetic, `store`. LLVM turns 16 lanes into one
 AVX-512 register, two of AVX2 or four of SSE and NEON. Indices are of the flat array, in elements, and not
-checked: the caller owns the padding that makes them valid.
+checked unless NUMBA_BOUNDSCHECK=1 is set: the caller owns the padding that makes them valid.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from typing import Any
 
 from llvmlite import binding, ir
 from numba import types
-from numba.core import cgutils, config
+from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
+
+from vpipe.flow.jit import config
 
 LANES = 16
 

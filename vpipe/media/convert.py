@@ -10,7 +10,8 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from vpipe.media.upright import Color, Orientation
+from vpipe.media.halving import Halver
+from vpipe.media.upright import Color, Orientation, much_smaller
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,11 +49,14 @@ class Converter:
         self._stored = (size[1], size[0]) if orientation.transpose else size
         self._format = PIXEL_FORMATS[color]
         self._orientation = orientation
+        self._halved = Halver()
         self._reformatter = VideoReformatter()  # frame.reformat() would build a new scaler each time
 
     def __call__(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
         """uint8 (H, W, 3) RGB or (H, W) gray in full range, C-contiguous, its own memory."""
         width, height = self._stored
+        if much_smaller(self._stored, (frame.width, frame.height)):
+            frame = self._halved(frame)
         grows = width > frame.width or height > frame.height
         scaled = self._reformatter.reformat(
             frame,

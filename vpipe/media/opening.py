@@ -20,6 +20,7 @@ from vpipe.media.first_look import (
     refuse_size,
     walk_boxes,
 )
+from vpipe.media.upright import much_smaller
 
 OPEN_OPTIONS = {
     "protocol_whitelist": "file",  # nothing in a file may reach for the network
@@ -105,8 +106,19 @@ def video_streams(container: InputContainer) -> list[VideoStream]:
     return [s for s in container.streams.video if s.codec_context is not None and not s.disposition & still]
 
 
-def pick_stream(container: InputContainer, path: str | os.PathLike[str], threads: int) -> VideoStream:
-    """The first video stream, ready to decode. Raises InputError: no_video_stream, too_large."""
+def pick_stream(
+    container: InputContainer,
+    path: str | os.PathLike[str],
+    threads: int,
+    *,
+    into: tuple[int, int] | None = None,
+) -> VideoStream:
+    """The first video stream, ready to decode. Raises InputError: no_video_stream, too_large.
+
+    into: the size that pictures will be shrunk to, (width, height). Where that is much smaller, pictures that
+    no other refers to are left without loop filter, a tenth of decoding: it would change them by some
+    hundredths of a grey level in the mean, before they are shrunk.
+    """
     streams = video_streams(container)
     if not streams:
         raise InputError(
@@ -116,6 +128,8 @@ def pick_stream(container: InputContainer, path: str | os.PathLike[str], threads
     refuse_size(path, stream.width or 0, stream.height or 0)
     context = stream.codec_context
     context.options = decoder_options()
+    if into is not None and much_smaller(into, (stream.width, stream.height)):
+        context.options |= {"skip_loop_filter": "noref"}
     context.thread_count = threads
     if threads > 1:
         context.thread_type = "AUTO"

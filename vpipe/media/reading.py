@@ -199,7 +199,7 @@ class FrameReader:
         last_duration = Fraction(0)
         try:
             with open_container(self.path) as container:
-                stream = pick_stream(container, self.path, self._threads)
+                stream = pick_stream(container, self.path, self._threads, into=self.output_size)
                 for picture, damaged in decode_frames(container, stream, counts):
                     if from_index:
                         time_s = index / self.info.rate
@@ -251,7 +251,7 @@ class FrameReader:
         if not scan.safe or len(scan.pts) != len(timeline):
             raise _Mismatch
         with open_container(self.path) as container:
-            stream = pick_stream(container, self.path, self._threads)
+            stream = pick_stream(container, self.path, self._threads, into=self.output_size)
             counts = DecodeCounts()
             decoded = decode_frames(container, stream, counts)
             position = 0  # the index that comes next

@@ -39,7 +39,7 @@ class StreamReader:
         self._warnings: dict[str, Warning_] = {}
         self._container = self._open(os.fdopen(descriptor, "rb") if how["kept"] else None)
         refuse_contents(self._container, NAME)
-        stream = pick_stream(self._container, NAME, 1)
+        stream = pick_stream(self._container, NAME, 1, into=tuple(how["size"]) if how["size"] else None)
         context = stream.codec_context
         if stream.width * stream.height >= LARGE_FRAME_PX and how["threads"] > 1:
             context.thread_count, context.thread_type = how["threads"], "AUTO"

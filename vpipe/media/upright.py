@@ -9,6 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 Color = Literal["rgb", "gray"]
+MUCH = 4  # times, in both directions and however a picture lies
+
+
+def much_smaller(size: tuple[int, int], than: tuple[int, int]) -> bool:
+    """Whether pictures of the size `than` lose most of what they show, and small errors with it."""
+    return max(size) * MUCH <= min(than)
 
 
 @dataclass(frozen=True)

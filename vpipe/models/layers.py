@@ -10,6 +10,31 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+FEW_CHANNELS = 16  # fewer than the block of the widest oneDNN kernel
+
+
+class ThinnedConv2d(nn.Conv2d):
+    """A strided 1x1 convolution that is given only the pixels it takes: the same result.
+
+    Of fewer channels than a block of its kernel, oneDNN writes beyond its memory in the gradient of the
+    weights (channels last, x86 without AVX-512; uxlfoundation/oneDNN issue 6035, torch 2.13).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        (down, across), layout = self.stride, torch.channels_last
+        thinned = x[:, :, ::down, ::across].contiguous(memory_format=layout)
+        return nn.functional.conv2d(thinned, self.weight, self.bias, groups=self.groups)
+
+
+def conv2d(
+    inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0, *, groups: int = 1, bias: bool
+) -> nn.Conv2d:
+    """nn.Conv2d, in a form that is safe to train."""
+    thin = kernel == 1 and stride > 1 and padding == 0 and inputs < FEW_CHANNELS
+    return (ThinnedConv2d if thin else nn.Conv2d)(
+        inputs, outputs, kernel, stride, padding, groups=groups, bias=bias
+    )
+
 
 class ConvBN(nn.Module):
     """Convolution, batch norm, and ReLU unless `relu` is False; 3-D where `kernel` has three sizes.
@@ -35,7 +60,9 @@ class ConvBN(nn.Module):
         self.relu, self.most = relu, most
         if isinstance(kernel, int):
             space = kernel // 2 if padding is None else padding
-            self.conv: nn.Module = nn.Conv2d(inputs, outputs, kernel, stride, space, 1, groups, bias)  # type: ignore[arg-type]
+            assert isinstance(stride, int)
+            assert isinstance(space, int)
+            self.conv: nn.Module = conv2d(inputs, outputs, kernel, stride, space, groups=groups, bias=bias)
             self.bn: nn.Module = nn.BatchNorm2d(outputs, eps)
         else:
             three = tuple(size // 2 for size in kernel) if padding is None else padding
