@@ -57,7 +57,8 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile
 
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -m slow --numprocesses auto --dist loadfile --capture=sys
+	$(BIN)/python -m pytest -m "slow and not timed" --numprocesses auto --dist loadfile --capture=sys
+	$(BIN)/python -m pytest -m timed
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

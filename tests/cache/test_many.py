@@ -55,6 +55,7 @@ def test_eight_processes_over_one_folder(vpipe_executable: Path, tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.timed
 def test_a_thousand_cached_videos_take_three_seconds(
     vpipe_executable: Path, make_clip: Callable[..., Path], tmp_path: Path
 ) -> None:

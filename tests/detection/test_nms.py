@@ -204,6 +204,7 @@ def test_nothing_in_nothing_out() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timed
 @pytest.mark.parametrize("spread_s", [20, 200, 600, 1400, 2400])
 def test_two_thousand_segments_take_10_ms(spread_s: float) -> None:
     """From all over each other to a few neighbours each; the best of many, as the machine may be busy.

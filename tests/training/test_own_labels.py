@@ -95,6 +95,7 @@ def test_untrimmed_videos_say_what_they_show(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timed
 def test_the_five_labels_are_learnt_from_few_clips(tmp_path: Path) -> None:
     """The README's third example, small; `make bench-own-labels` measures it at full size."""
     found = trimmed(tmp_path, 10, 6, None, "--clips", 1200)
