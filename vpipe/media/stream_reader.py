@@ -90,7 +90,7 @@ class StreamReader:
 
     def converter(self) -> Converter:
         """From the pictures of `walk` to arrays."""
-        return Converter(self.output_size, "rgb", self.info.orientation)
+        return Converter(self.output_size, "rgb", self.info.orientation, exact=False)
 
     def walk(self) -> Iterator[RawFrame]:
         """Every frame, once and in order, not converted."""

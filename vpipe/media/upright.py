@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Color = Literal["rgb", "gray"]
-MUCH = 4  # times, in both directions and however a picture lies
+MUCH = 8  # times, in both directions and however a picture lies
 
 
 def much_smaller(size: tuple[int, int], than: tuple[int, int]) -> bool:
