@@ -19,6 +19,7 @@ import torch
 
 from tests.cli.inprocess import InProcess
 from tests.cli.small_models import write_model
+from tests.models.test_initial import image_network
 from tests.training.own_videos import FPS, SIZE, bar_frames, write_folders, write_video
 from vpipe.models import load_model
 from vpipe.models.convention import Convention
@@ -265,6 +266,42 @@ def test_both_streams_of_a_two_stream_model_are_trained(
     assert json.loads(done.stdout)["results"][0]["validation"]["pieces"] == 4
     again = run("classify", folders / "left", "--model", "my.safetensors", "--json")
     assert again.returncode == 0, again.stderr
+
+
+@pytest.mark.slow
+def test_training_starts_from_weights_of_imagenet(run: InProcess, folders: Path, tmp_path: Path) -> None:
+    image_network(tmp_path / "resnet.pth", bottleneck=False)
+    begun = run(
+        "models", "import", "resnet.pth", "--as-init", "tsm", "--segments", 2, "-o", "tsm.safetensors"
+    )
+    assert begun.returncode == 0, begun.stderr
+    refused = run("classify", folders / "left", "--model", "tsm.safetensors")
+    assert refused.returncode != 0
+    assert "only_initial" in refused.stderr
+    done = run(
+        "train",
+        folders,
+        "--init",
+        "tsm.safetensors",
+        "-o",
+        "my.safetensors",
+        "--clips",
+        32,
+        "-j",
+        1,
+        "--json",
+    )
+    assert done.returncode == 0, done.stderr
+    before, after = (load_model(tmp_path / f"{name}.safetensors") for name in ("tsm", "my"))
+    first = "backbone.conv1.conv.weight"
+    ours, theirs = (model.streams[0].network.state_dict()[first] for model in (after, before))
+    assert not torch.equal(ours, theirs)
+    assert torch.cosine_similarity(ours.flatten(), theirs.flatten(), 0) > 0.9  # trained on from there
+    assert after.streams[0].network.fc.out_features == 2
+    found = json.loads(
+        run("classify", folders / "left" / "0.mp4", "--model", "my.safetensors", "--json").stdout
+    )
+    assert {label["label"] for label in found["results"][0]["labels"]} == {"left", "right"}
 
 
 def torchrun(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
