@@ -15,12 +15,14 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from vpipe.threads import SPINS
+
 # The first example may compile a kernel, and a busy machine is no fault.
 settings.register_profile("vpipe", deadline=None)
 settings.load_profile("vpipe")
 
-# Threads that wait for each other by spinning take the cores from the tests beside them: ten times the time.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Before torch is imported: tests run beside each other.
+os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # A shell's background job ignores Ctrl-C, and so would every command that the tests start.

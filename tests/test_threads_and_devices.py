@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -39,6 +40,26 @@ for jobs in (1, 2, 1):
 """
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert finished.stdout.split() == ["2", "3", "2"], finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("users", "wanted"),
+    [({}, threads.SPINS), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
+)
+def test_waiting_threads_sleep_soon_unless_the_user_says_otherwise(
+    users: dict[str, str], wanted: str
+) -> None:
+    code = """
+import os, sys
+import vpipe.cli.main
+from vpipe import threads
+assert "torch" not in sys.modules  # whose OpenMP reads it when it is loaded
+threads.set_jobs(2)
+print(os.environ.get("GOMP_SPINCOUNT"))
+"""
+    own = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    finished = subprocess.run([sys.executable, "-c", code], env=own | users, capture_output=True, text=True)
+    assert finished.stdout.split() == [wanted], finished.stderr
 
 
 def test_jobs_default_to_the_available_cores(monkeypatch: pytest.MonkeyPatch) -> None:
