@@ -156,7 +156,7 @@ def test_a_decoder_that_an_earlier_file_damaged_is_replaced(clip: Path) -> None:
 
 
 def test_a_file_that_crashes_every_decoder_is_named(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
+    code = "import os, signal, time; time.sleep(0.5); os.kill(os.getpid(), signal.SIGSEGV)"  # it has the file
     monkeypatch.setattr(workers, "_BOOT", code)
     decoders.end_all()
     with pytest.raises(InputError, match="SIGSEGV") as caught:

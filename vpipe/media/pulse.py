@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 _listener: Callable[[], None] | None = None
+_hears = 0  # the thread that listens
 
 
 def beat() -> None:
-    """Called with every packet."""
-    if _listener is not None:
+    """Called with every packet; heard in the thread that listens alone."""
+    if _listener is not None and threading.get_ident() == _hears:
         _listener()
 
 
 def listen(listener: Callable[[], None]) -> None:
     """Have `listener` called with every packet; what it raises ends the decoding."""
-    global _listener
-    _listener = listener
+    global _listener, _hears
+    _listener, _hears = listener, threading.get_ident()

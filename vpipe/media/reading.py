@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import groupby, pairwise
 from math import floor
+from typing import TypeVar
 
 import av
+from av.container import InputContainer
+from av.video.stream import VideoStream
 
 from vpipe.errors import InputError, Warning_
+from vpipe.limits import limits
 from vpipe.media.convert import Converter
 from vpipe.media.decode import DecodeCounts, decode_frames
 from vpipe.media.first_look import display_name, refuse_count, refuse_size
 from vpipe.media.frame import Frame
+from vpipe.media.indexed import Mismatch, PartsAhead, follow, parts
 from vpipe.media.info import VideoInfo
 from vpipe.media.opening import open_container, pick_stream
 from vpipe.media.packets import scan_packets, timeline_by_decoding
@@ -28,6 +33,7 @@ from vpipe.media.timeline import (
     EXACT_BUDGET_PX,
     PacketScan,
     Timeline,
+    Times,
     check_indices,
     first_tick,
     timeline_from_frames,
@@ -36,8 +42,13 @@ from vpipe.media.timeline import (
 from vpipe.media.upright import Color, scaled_size
 from vpipe.timeline import seconds
 
+T = TypeVar("T")
+
 SEEK_GAIN = 8  # frames that a jump to a keyframe must save
 LARGE_FRAME_PX = 1280 * 720  # from here on, frame threads pay; below, one thread costs the least CPU
+# Decoders side by side have their own pictures: those others refer to, and those not shown yet.
+DECODERS_PICTURES, BYTES_A_PIXEL = 16, 3  # at most, of 4:2:0 of ten bits
+SHARE_OF_MEMORY = 0.5  # of the limit
 END_TOLERANCE_S = 0.5  # headers round, and sound may be a little longer
 
 
@@ -50,10 +61,6 @@ class RawFrame:
     pts: int | None
     picture: av.VideoFrame
     damaged: bool
-
-
-class _Mismatch(Exception):
-    """Sparse access met something else than the index promised."""
 
 
 class FrameReader:
@@ -221,6 +228,45 @@ class FrameReader:
             self._report_times(self._timeline)
         self._report_end(counts, time_s + 1 / self.info.rate)
 
+    def in_parts(self, of: Callable[[Times], Callable[[RawFrame], T]]) -> Iterator[T]:
+        """What `of` makes of every frame of `walk`, in order, worked out by several threads.
+
+        of: makes the function of a thread; it gets the times of all frames. Raises Mismatch, at once or when
+        some have come, where the file cannot be read so, or it does not pay; then `walk` tells.
+        """
+        scan, memory = self._packet_scan(), limits().memory_bytes
+        pictures = self._threads * DECODERS_PICTURES * self.info.width * self.info.height * BYTES_A_PIXEL
+        if self._threads == 1 or pictures > memory * SHARE_OF_MEMORY:
+            raise Mismatch
+        known = len(scan.pts) if self._timeline is None else len(self._timeline)
+        if not scan.safe or len(parts(scan)) == 1 or known != len(scan.pts):
+            raise Mismatch
+        times = Times(scan.pts, self.info.time_base)
+        lasts_s = Fraction(0)  # of the last frame
+
+        def opened() -> tuple[InputContainer, VideoStream]:
+            container = open_container(self.path)
+            return container, pick_stream(container, self.path, 1, into=self._into)
+
+        def made() -> Callable[[int, av.VideoFrame], T]:
+            function = of(times)
+
+            def one(index: int, picture: av.VideoFrame) -> T:
+                nonlocal lasts_s
+                if index + 1 == len(times):
+                    lasts_s = (picture.duration or 0) * self.info.time_base
+                return function(RawFrame(index, times[index], picture.pts, picture, False))
+
+            return one
+
+        ahead = PartsAhead(scan, opened, made, self._threads)
+        yield from ahead
+        if self._timeline is None:
+            self._timeline = timeline_from_frames(list(scan.pts), lasts_s, self.info, trusted=True)
+            self._report_times(self._timeline)
+        self._report_pass(ahead.counts)
+        self._report_end(ahead.counts, times[-1] + 1 / self.info.rate)
+
     # Chosen frames
 
     def select(self, indices: Sequence[int]) -> Iterator[Frame]:
@@ -244,42 +290,31 @@ class FrameReader:
                 while done < len(indices) and indices[done] == raw.index:
                     yield frame
                     done += 1
-        except _Mismatch:
+        except Mismatch:
             yield from self._select_in_order(indices[done:], timeline, convert)
 
     def _jump(self, targets: Sequence[int], timeline: Timeline) -> Iterator[RawFrame]:
-        """The target frames by way of the keyframe index. Raises _Mismatch when it does not hold."""
+        """The target frames by way of the keyframe index. Raises Mismatch when it does not hold."""
         scan = self._packet_scan()
         if not scan.safe or len(scan.pts) != len(timeline):
-            raise _Mismatch
+            raise Mismatch
         with open_container(self.path) as container:
             stream = pick_stream(container, self.path, self._threads, into=self._into)
             counts = DecodeCounts()
-            decoded = decode_frames(container, stream, counts)
+            followed = follow(container, stream, scan, 0, counts)
             position = 0  # the index that comes next
             for target, _ in groupby(targets):
                 key = scan.keys[bisect_right(scan.keys, target) - 1]
                 if key - position >= SEEK_GAIN:
-                    decoded.close()
-                    try:
-                        container.seek(scan.pts[key], stream=stream)
-                    except av.FFmpegError:
-                        raise _Mismatch from None
-                    decoded = decode_frames(container, stream, counts)
-                    position = key
-                for picture, damaged in decoded:
-                    if picture.pts is None:
-                        raise _Mismatch
-                    if picture.pts < scan.pts[position]:
-                        continue  # from before the keyframe: a jump lands early, or leading pictures
-                    if picture.pts != scan.pts[position] or damaged:
-                        raise _Mismatch
-                    position += 1
-                    if position > target:
+                    followed.close()
+                    followed = follow(container, stream, scan, key, counts)
+                for index, picture in followed:
+                    if index == target:
                         yield RawFrame(target, timeline.times[target], picture.pts, picture, False)
                         break
                 else:
-                    raise _Mismatch
+                    raise Mismatch
+                position = target + 1
             self._report_sizes(counts)
 
     def _select_in_order(

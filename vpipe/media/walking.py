@@ -12,37 +12,78 @@ picture that stands for long stands until then.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from fractions import Fraction
 from math import floor
 
 from vpipe.media.convert import Converter
 from vpipe.media.frame import WalkedFrame
-from vpipe.media.reading import RawFrame
+from vpipe.media.indexed import Mismatch
+from vpipe.media.reading import FrameReader, RawFrame
 from vpipe.media.shots import small_picture
+from vpipe.media.stream_reader import StreamReader
+from vpipe.media.timeline import Times
 
 HALF = Fraction(1, 2)  # a step of the grid
 
 
+def look(reader: FrameReader | StreamReader, fps: Fraction | None) -> Generator[WalkedFrame]:
+    """Every frame of a reader, with the times of the grid that it is nearest to (None: no grid)."""
+    rest: Iterable[RawFrame] = reader.walk()
+    last: WalkedFrame | None = None
+    if isinstance(reader, FrameReader):
+        with suppress(Mismatch):
+            for last in reader.in_parts(lambda times: _by_index(times, reader.converter(), fps)):
+                yield last
+            return
+    if last is not None:  # damage: one decoder goes on behind what is known, and may have lost some of that
+        rest = _renumbered(rest, last)
+    tick = 0 if last is None else last.ticks.stop
+    yield from walked(rest, reader.converter(), reader.info.time_base, fps, tick)
+
+
+def _renumbered(raws: Iterable[RawFrame], last: WalkedFrame) -> Iterator[RawFrame]:
+    """The frames that are shown after `last`, numbered on from it."""
+    assert last.pts is not None  # of an index
+    index = last.index
+    for raw in raws:
+        if raw.time_s > last.time_s if raw.pts is None else raw.pts > last.pts:
+            index += 1
+            yield replace(raw, index=index)
+
+
+def _by_index(times: Times, convert: Converter, fps: Fraction | None) -> Callable[[RawFrame], WalkedFrame]:
+    """`walked` for frames in any order, whose times are known before they are decoded."""
+
+    ticks, (step, of) = times.ticks, (times.unit * (fps or 1)).as_integer_ratio()
+
+    def until(index: int) -> int:
+        """The first tick that none of the frames up to this one is for: `_first_not`, in whole numbers."""
+        if fps is None or index < 0:
+            return 0
+        now = (ticks[index] - ticks[0]) * step
+        if index + 1 == len(ticks):
+            return int(now // of) + 1
+        coming = (ticks[index + 1] - ticks[0]) * step
+        return int(max(now + coming, 2 * coming - of) // (2 * of)) + 1
+
+    return lambda raw: _seen(raw, range(until(raw.index - 1), until(raw.index)), convert, times.unit)
+
+
 def walked(
-    raws: Iterable[RawFrame], convert: Converter, time_base: Fraction, fps: Fraction | None
+    raws: Iterable[RawFrame], convert: Converter, time_base: Fraction, fps: Fraction | None, tick: int = 0
 ) -> Generator[WalkedFrame]:
-    """The frames of a pass, each a frame late: the next one's time says which k / fps are nearest to it."""
+    """Every frame of a pass, each a frame late: the next one's time says which k / fps are nearest to it.
+
+    tick: the first that no frame was shown at.
+    """
 
     def seen(raw: RawFrame, ticks: range) -> WalkedFrame:
-        return WalkedFrame(
-            raw.index,
-            raw.time_s,
-            raw.pts,
-            raw.damaged,
-            (raw.picture.duration or 0) * time_base,
-            small_picture(raw.picture),
-            ticks,
-            convert(raw.picture) if ticks else None,
-        )
+        return _seen(raw, ticks, convert, time_base)
 
     held: RawFrame | None = None
-    tick = 0  # the first that no frame was shown at
     for raw in raws:
         if held is not None:
             until = tick if fps is None else max(tick, _first_not(held.time_s, raw.time_s, fps))
@@ -51,6 +92,19 @@ def walked(
         held = raw
     if held is not None:
         yield seen(held, range(tick, tick if fps is None else floor(held.time_s * fps) + 1))
+
+
+def _seen(raw: RawFrame, ticks: range, convert: Converter, time_base: Fraction) -> WalkedFrame:
+    return WalkedFrame(
+        raw.index,
+        raw.time_s,
+        raw.pts,
+        raw.damaged,
+        (raw.picture.duration or 0) * time_base,
+        small_picture(raw.picture),
+        ticks,
+        convert(raw.picture) if ticks else None,
+    )
 
 
 def _first_not(time_s: Fraction, next_s: Fraction, fps: Fraction) -> int:

@@ -194,11 +194,10 @@ class _Decoder:
 def _rows(reader: FrameReader | StreamReader, request: dict[str, Any], payload: bytes) -> Generator[_Row]:
     """What a streaming request sends."""
     if request["op"] == "walk":
-        from vpipe.media.walking import walked  # start-up: OpenCV, which nothing else here needs
+        from vpipe.media.walking import look  # start-up: OpenCV, which nothing else here needs
 
         fps = request["fps"] and Fraction(*request["fps"])
-        seen = walked(reader.walk(), reader.converter(), reader.info.time_base, fps)
-        with closing(seen):
+        with closing(look(reader, fps)) as seen:
             for one in seen:
                 refuse_count(reader.path, one.ticks.stop)
                 time_s, lasts_s = from_fraction(one.time_s), from_fraction(one.lasts_s)

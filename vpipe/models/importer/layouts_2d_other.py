@@ -58,7 +58,7 @@ LAYOUTS = (
         r"^fc_action\.",
         (
             (r"^fc_action\.", "fc."),
-            (r"^features\.", "backbone."),
+            (r"^features\.(?:module\.)?", "backbone."),  # its main.py has these alone in DataParallel
             (r"^classifier\.0\.", "fc6."),
             (r"^classifier\.3\.", "fc7."),
         ),
