@@ -205,6 +205,21 @@ def test_wrappers_round_the_keys(tmp_path: Path) -> None:
             assert list(read_checkpoint(tmp_path / "a.pth").tensors) == list(plain)
 
 
+@pytest.mark.parametrize("wrapper", ["", "module."])
+def test_vgg_whose_features_alone_were_in_data_parallel(wrapper: str) -> None:
+    with torch.device("meta"):
+        network = build("vgg16", {"classes": 11, "channels": 3, "width": 8})
+    theirs = {
+        re.sub(r"^backbone\.", f"features.{wrapper}", key)
+        .replace("fc6.", "classifier.0.")
+        .replace("fc7.", "classifier.3.")
+        .replace("fc.", "fc_action."): torch.zeros(1).expand(value.shape)
+        for key, value in network.state_dict().items()
+    }
+    mapped = recognise(Checkpoint(Path("a.pth"), theirs, ()), Choices())
+    assert set(mapped.state) == set(network.state_dict())
+
+
 @pytest.mark.parametrize("name", ["tsm_r50_8f", "tanet_r50_16f", "tea_r50_16f", "tdn_r50_8f", "stm_r50_8f"])
 @pytest.mark.parametrize("head", ["base_model.fc", "base_model.last_linear", "new_fc"])
 def test_heads_inside_and_outside_of_the_base_model(name: str, head: str) -> None:
