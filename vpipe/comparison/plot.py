@@ -60,7 +60,7 @@ def _orders(axes: Axes, document: dict[str, Any]) -> None:
     axes.set_yticks(range(len(rows)), [row["title"] for row in rows])
     axes.set_xlim(0, 100)
     axes.set_title("Labels that differ in direction alone: top-1, % (dotted: chance)", fontsize=11)
-    axes.legend(fontsize=8, loc="center right")
+    axes.legend(fontsize=8, loc="upper right", ncols=len(ORDERS))  # beside the row of single frames
 
 
 def _cost(axes: Axes, document: dict[str, Any]) -> None:
