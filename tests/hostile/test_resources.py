@@ -157,7 +157,7 @@ def test_a_decoder_that_dies_or_hangs_in_a_batch(
     shell: Shell, make_clip: Callable[..., Path], tmp_path: Path, how: signal.Signals, code: str
 ) -> None:
     make_clip(tmp_path / "a.mp4")
-    make_clip(tmp_path / "b.mp4", frames=900, size=(640, 360))
+    make_clip(tmp_path / "b.mp4", frames=2400, size=(640, 360))  # time to be struck, on a busy machine too
     make_clip(tmp_path / "c.mp4")
     struck: set[int] = set()
     over = threading.Event()
