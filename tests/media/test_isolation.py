@@ -179,6 +179,22 @@ def test_memory_is_capped(tmp_path: Path, bounds: Callable[..., None]) -> None:
     assert [frame.image.shape for frame in FrameSource(path).frames()] == [(3000, 3000, 3)]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("mebibytes", [40, 100, 160, 220, 280, 340])
+def test_too_little_memory_for_a_walk_has_a_code(
+    make_clip: Callable[..., Path], tmp_path: Path, bounds: Callable[..., None], mebibytes: int
+) -> None:
+    """Frames, threads and the libraries of the decoder itself: whatever does not fit, one clear answer."""
+    clip = make_clip(tmp_path / "large.mp4", frames=120, size=(1920, 1080))
+    bounds(memory_bytes=mebibytes << 20)
+    frames, code = 0, "none"
+    try:
+        frames = len(list(FrameSource(clip, size=(96, 96), threads=2).walk(Fraction(8))))
+    except InputError as fault:
+        code = fault.code
+    assert frames == 120 or code in ("too_large", "no_frames", "decoder_crashed")
+
+
 def test_limits_have_a_code(clip: Path, bounds: Callable[..., None]) -> None:
     for numbers in ({"pixels": 1000}, {"frames": 50}, {"streams": 0}, {"metadata_bytes": 1}):
         bounds(**numbers)

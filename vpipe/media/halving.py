@@ -30,8 +30,10 @@ class Halver:
 
     def __call__(self, frame: av.VideoFrame) -> av.VideoFrame:
         """The frame at half its width and height, until the next call; where halves are not whole, itself."""
-        import cv2  # start-up: most decoding needs none
-
+        try:
+            import cv2  # start-up: most decoding needs none
+        except ImportError as error:  # no room for its libraries under the limit
+            raise MemoryError from error
         name = frame.format.name
         if name not in FORMATS or frame.width % 4 or frame.height % 4:
             return frame

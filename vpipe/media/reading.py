@@ -223,6 +223,11 @@ class FrameReader:
                     refuse_count(self.path, index)
         finally:
             self._report_pass(counts)
+        if not index:
+            if counts.starved:
+                raise MemoryError
+            why = f"{counts.errors} packets were refused: broken, or --max-memory is too low"
+            raise InputError("no_frames", f"{display_name(self.path)}: no decodable frame ({why})")
         if seen and self._timeline is None:
             self._timeline = timeline_from_frames(seen, last_duration, self.info, trusted=True)
             self._report_times(self._timeline)

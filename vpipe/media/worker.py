@@ -194,8 +194,10 @@ class _Decoder:
 def _rows(reader: FrameReader | StreamReader, request: dict[str, Any], payload: bytes) -> Generator[_Row]:
     """What a streaming request sends."""
     if request["op"] == "walk":
-        from vpipe.media.walking import look  # start-up: OpenCV, which nothing else here needs
-
+        try:
+            from vpipe.media.walking import look  # start-up: OpenCV, which hardly anything else here needs
+        except ImportError as error:  # no room for its libraries under the limit
+            raise MemoryError from error
         fps = request["fps"] and Fraction(*request["fps"])
         with closing(look(reader, fps)) as seen:
             for one in seen:
