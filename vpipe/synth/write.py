@@ -207,7 +207,7 @@ def _in_processes(
         # Ctrl-C reaches the whole group, and a process that is still importing would print where it was.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            futures = [pool.submit(work, folder, options, *task) for task in tasks]
+            futures = [pool.submit(_interruptible, work, folder, options, *task) for task in tasks]
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         try:
@@ -220,15 +220,37 @@ def _in_processes(
             raise
 
 
-_pool = TexturePool()  # of this worker process
+# Of this worker process.
+_pool = TexturePool()
+_working, _interrupted = False, False
 
 
 def _start_process(real: list[Any]) -> None:
     """A process began deaf to Ctrl-C; if that has come, it ends without a word."""
     if signal.SIGINT in signal.sigpending():
         os._exit(130)
+    signal.signal(signal.SIGINT, _interrupt)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     _start_worker(real)
+
+
+def _interrupt(*_: Any) -> None:
+    """Ctrl-C ends work; a process that waits for some would print where, and the main one ends it."""
+    global _interrupted
+    _interrupted = True
+    if _working:
+        raise KeyboardInterrupt
+
+
+def _interruptible(work: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    global _working
+    _working = True
+    try:
+        if _interrupted:
+            raise KeyboardInterrupt
+        return work(*arguments)
+    finally:
+        _working = False
 
 
 def _start_worker(real: list[Any]) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import atexit
 import os
 import signal
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing import AuthenticationError
+from types import TracebackType
 from typing import Any, Protocol
 
 import numpy as np
@@ -76,3 +79,10 @@ def _start_worker(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the main process ends us
     # The thread that sends batches may be in native code as the interpreter goes, which would abort it.
     atexit.register(os._exit, 0)
+    sys.excepthook = _thread_failed
+
+
+def _thread_failed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The thread that hands tensors over says so where the main process goes as it asks for one: no news."""
+    if not issubclass(kind, (EOFError, OSError, AuthenticationError)):
+        sys.__excepthook__(kind, error, trace)
