@@ -180,7 +180,7 @@ class VideoWriter:
         except (OSError, av.FFmpegError) as error:
             self.abandon()
             raise _unwritable(self.path, error) from error
-        except EnvironmentFault:
+        except BaseException:  # Ctrl-C too
             self.abandon()
             raise
 
