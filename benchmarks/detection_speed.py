@@ -55,9 +55,9 @@ class Kind:
 
 KINDS = (
     Kind("340x256 30 fps H.264", (340, 256), Fraction(30), 60, 600),
-    Kind("1080p30 H.264", (1920, 1080), Fraction(30), 12, 60),
+    Kind("1080p30 H.264", (1920, 1080), Fraction(30), 12, 600),
     Kind("4K60 HEVC 10 bit", (3840, 2160), Fraction(60), 2, 8, codec="libx265", pix_fmt="yuv420p10le"),
-    Kind("1080x1920 VFR H.264", (1080, 1920), Fraction(30), 12, 60, vfr=True),
+    Kind("1080x1920 VFR H.264", (1080, 1920), Fraction(30), 12, 600, vfr=True),
 )
 
 
