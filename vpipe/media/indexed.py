@@ -84,20 +84,19 @@ class PartsAhead(Generic[T]):
         self.counts = DecodeCounts()
         self._scan, self._opened, self._of = scan, opened, of
         self._parts = parts(scan)
-        self._results: list[Queue[list[T] | BaseException]] = [Queue(AHEAD) for _ in self._parts]
-        self._part_counts = [DecodeCounts() for _ in self._parts]
+        self._results: dict[int, Queue[list[T] | BaseException]] = {}  # of parts under way
+        self._sizes: dict[int, dict[tuple[int, int], None]] = {}  # of their pictures, as stored
         self._next = iter(range(len(self._parts)))
-        self._taking, self._stop = threading.Lock(), threading.Event()
+        self._lock, self._stop = threading.Lock(), threading.Event()
         count = min(threads, len(self._parts))
         self._threads = [threading.Thread(target=self._work, name="vpipe-part") for _ in range(count)]
 
     def __iter__(self) -> Iterator[T]:
         """Raises Mismatch, and what `opened` and `of` raise."""
-        for thread in self._threads:
-            thread.start()
         try:
-            for part, results, counts in zip(self._parts, self._results, self._part_counts, strict=True):
-                waiting = len(part)
+            self._start()
+            for number, part in enumerate(self._parts):
+                results, waiting = self._queue(number), len(part)
                 while waiting:
                     found = results.get()
                     beat()
@@ -106,26 +105,41 @@ class PartsAhead(Generic[T]):
                     waiting -= len(found)
                     yield from found
                 self.counts.frames += len(part)
-                self.counts.sizes |= counts.sizes
+                self.counts.sizes |= self._sizes.pop(number)
+                del self._results[number]
         finally:
             self._stop.set()
             for thread in self._threads:
-                thread.join()
+                if thread.ident is not None:
+                    thread.join()
+
+    def _start(self) -> None:
+        try:
+            for thread in self._threads:
+                thread.start()
+        except RuntimeError as error:  # no room for its stack under the limit
+            raise MemoryError from error
+
+    def _queue(self, number: int) -> Queue[list[T] | BaseException]:
+        with self._lock:
+            return self._results.setdefault(number, Queue(AHEAD))
 
     def _work(self) -> None:
-        number = 0
+        number = self._take()
+        if number == len(self._parts):
+            return
         try:
             container, stream = self._opened()
             with container:
                 of = self._of()
-                while (number := self._take()) < len(self._parts):
+                while number < len(self._parts):
                     self._decode(container, stream, number, of)
+                    number = self._take()
         except BaseException as error:
-            for results in self._results[number:]:  # whichever the caller waits for
-                self._put(results, error)
+            self._put(self._queue(number), error)
 
     def _take(self) -> int:
-        with self._taking:
+        with self._lock:
             return len(self._parts) if self._stop.is_set() else next(self._next, len(self._parts))
 
     def _decode(
@@ -135,10 +149,11 @@ class PartsAhead(Generic[T]):
         number: int,
         of: Callable[[int, av.VideoFrame], T],
     ) -> None:
-        part, results, last = self._parts[number], self._results[number], number + 1 == len(self._parts)
+        part, results, last = self._parts[number], self._queue(number), number + 1 == len(self._parts)
         found: list[T] = []
-        index = part.start
-        with closing(follow(container, stream, self._scan, index, self._part_counts[number])) as frames:
+        index, counts = part.start, DecodeCounts()
+        self._sizes[number] = counts.sizes
+        with closing(follow(container, stream, self._scan, index, counts)) as frames:
             for index, picture in frames:
                 found.append(of(index, picture))
                 if index + 1 == part.stop and not last:  # after the last one nothing may come
