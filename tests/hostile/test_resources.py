@@ -147,7 +147,7 @@ def test_limits_that_are_none(shell: Shell, small_clip: Path) -> None:
 
 FATES = [
     (signal.SIGKILL, "decoder_crashed"),
-    pytest.param(signal.SIGSEGV, "decoder_crashed", marks=pytest.mark.slow),
+    (signal.SIGSEGV, "decoder_crashed"),
     (signal.SIGSTOP, "timeout"),
 ]
 
@@ -174,6 +174,8 @@ print(*struck)
 """
 
 
+@pytest.mark.slow
+@pytest.mark.timed
 @pytest.mark.parametrize(("how", "code"), FATES)
 def test_a_decoder_that_dies_or_hangs_in_a_batch(
     shell: Shell, make_clip: Callable[..., Path], tmp_path: Path, how: signal.Signals, code: str
