@@ -154,7 +154,7 @@ FATES = [
 
 # Strikes every decoder that opens a file, until its input ends: after a used one there is a fresh one.
 STRIKER = """
-import os, select, sys, time
+import os, select, sys
 from pathlib import Path
 
 path, how, struck = sys.argv[1], int(sys.argv[2]), set()
@@ -183,7 +183,6 @@ def test_a_decoder_that_dies_or_hangs_in_a_batch(
     make_clip(tmp_path / "a.mp4")
     make_clip(tmp_path / "b.mp4", frames=2400, size=(640, 360))  # time to be struck, on a busy machine too
     make_clip(tmp_path / "c.mp4")
-    # A process of its own: threads of other tests may keep this one from looking often enough.
     command = [sys.executable, "-c", STRIKER, str(tmp_path / "b.mp4"), str(int(how))]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as striker:
         assert striker.stdout is not None

@@ -30,13 +30,11 @@ class Halver:
 
     def __call__(self, frame: av.VideoFrame) -> av.VideoFrame:
         """The frame at half its width and height, until the next call; where halves are not whole, itself."""
-        try:
-            import cv2  # start-up: most decoding needs none
-        except ImportError as error:  # no room for its libraries under the limit
-            raise MemoryError from error
         name = frame.format.name
         if name not in FORMATS or frame.width % 4 or frame.height % 4:
             return frame
+        import cv2  # start-up: most decoding needs none
+
         size, into = (frame.width // 2, frame.height // 2), self._into
         if into is None or (into.width, into.height, into.format.name) != (*size, name):
             into = self._into = av.VideoFrame(*size, name)

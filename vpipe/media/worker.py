@@ -118,7 +118,7 @@ class _Decoder:
             self._rows, self._small = [], []
         except InputError as fault:
             said = {"error": [fault.code, fault.message[:4000]]}
-        except MemoryError:
+        except (MemoryError, ImportError):  # there may be no room for a library that is loaded late
             name, most = display_name(request["path"]), limits().memory_bytes
             text = f"{name}: takes more than {most >> 20} MiB to decode: raise the limit with --max-memory"
             said = {"error": ["too_large", text]}
@@ -194,10 +194,8 @@ class _Decoder:
 def _rows(reader: FrameReader | StreamReader, request: dict[str, Any], payload: bytes) -> Generator[_Row]:
     """What a streaming request sends."""
     if request["op"] == "walk":
-        try:
-            from vpipe.media.walking import look  # start-up: OpenCV, which hardly anything else here needs
-        except ImportError as error:  # no room for its libraries under the limit
-            raise MemoryError from error
+        from vpipe.media.walking import look  # start-up: OpenCV, which hardly anything else here needs
+
         fps = request["fps"] and Fraction(*request["fps"])
         with closing(look(reader, fps)) as seen:
             for one in seen:
