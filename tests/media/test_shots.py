@@ -37,8 +37,8 @@ def cuts(pictures: Sequence[np.ndarray], fps: float = 25) -> list[int]:
 
 def cuts_at(pictures: Sequence[np.ndarray], times_s: Sequence[float]) -> list[int]:
     detector = ShotDetector()
-    shown = zip(pictures, times_s, strict=True)
-    found = [c for picture, t in shown for c in detector.add(np.ascontiguousarray(picture), t)]
+    shown = enumerate(zip(pictures, times_s, strict=True))
+    found = [c for k, (picture, t) in shown for c in detector.add(np.ascontiguousarray(picture), k, t)]
     return [cut.frame for cut in found + detector.close()]
 
 
@@ -118,7 +118,7 @@ def test_a_cut_is_known_a_few_frames_later_and_never_before() -> None:
     told = {}
     for k, picture in enumerate(pan(1, 10, 1) + pan(2, 10, 1)):
         undecided = detector.decided_s
-        for cut in detector.add(np.ascontiguousarray(picture), k / 25):
+        for cut in detector.add(np.ascontiguousarray(picture), k, k / 25):
             told[cut.frame] = k
             assert cut.time_s >= undecided
     assert told == {10: 13}

@@ -125,14 +125,14 @@ def ticked() -> Read[tuple[int, Frame]]:
 
 
 def walked(small_shape: tuple[int, int]) -> Read[WalkedFrame]:
-    """Reads rows of a walk, each with a small picture of `small_shape`."""
+    """Reads rows of a walk, each with a small picture of `small_shape`, or zeros where it was left out."""
 
     def read(row: list[Any], payload: bytes, image: Image | None) -> WalkedFrame:
-        index, time_s, pts, damaged, lasts_s, first, stop = row
+        index, time_s, pts, damaged, lasts_s, seen, first, stop = row
         ticks = range(whole(first, 0), whole(stop, 0, limits().frames))
         if (image is None) == bool(ticks):
             raise ValueError("a picture that is not due, or none")
-        small = np.frombuffer(payload, np.uint8).reshape(small_shape)
+        small = np.frombuffer(payload, np.uint8).reshape(small_shape) if seen == 1 else None
         lasts = fraction(lasts_s)
         return WalkedFrame(
             whole(index, 0), fraction(time_s), _pts(pts), damaged == 1, lasts, small, ticks, image

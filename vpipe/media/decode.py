@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 
 import av
@@ -57,14 +57,22 @@ def read_packets(
 
 
 def decode_frames(
-    container: InputContainer, stream: VideoStream, counts: DecodeCounts
+    container: InputContainer,
+    stream: VideoStream,
+    counts: DecodeCounts,
+    wanted: Callable[[Packet[VideoStream]], bool] | None = None,
 ) -> Generator[tuple[av.VideoFrame, bool], None, None]:
-    """(frame, damaged) in the order of showing. A packet that fails costs itself, not what follows."""
+    """(frame, damaged) in the order of showing. A packet that fails costs itself, not what follows.
+
+    wanted: sees every packet in the order of decoding; those for which it is False are not decoded.
+    """
     lost = False  # a packet failed since the last frame
     for packet in read_packets(container, stream, counts):
         flush = packet.pts is None and packet.dts is None and packet.size == 0
         if packet.size == 0 and not flush:
             continue  # a placeholder for "the picture stays"; to the decoder it would mean the end
+        if wanted is not None and not flush and not wanted(packet):
+            continue
         try:
             frames = stream.decode(None if flush else packet)
         except av.error.EOFError:

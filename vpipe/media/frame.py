@@ -29,9 +29,9 @@ class WalkedFrame:
     """One frame of a walk.
 
     index, time_s, pts, damaged: as in `Frame`. lasts_s: how long the file says that it stays, seconds; 0
-    where it does not say. small: as `small_picture` makes it. ticks: the k for which it is the frame nearest
-    to k / fps (see `walking`), as many in all as in `Timeline.grid`. image: as in `Frame`; None where there
-    is no such k.
+    where it does not say. small: as `small_picture` makes it; None where the frame was left out (see
+    `thinning`). ticks: the k for which it is the frame nearest to k / fps (see `walking`), as many in all as
+    in `Timeline.grid`. image: as in `Frame`; None where there is no such k.
     """
 
     index: int
@@ -39,6 +39,6 @@ class WalkedFrame:
     pts: int | None
     damaged: bool
     lasts_s: Fraction
-    small: NDArray[np.uint8]
+    small: NDArray[np.uint8] | None
     ticks: range
     image: NDArray[np.uint8] | None

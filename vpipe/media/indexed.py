@@ -6,6 +6,8 @@ with a keyframe need nothing of each other, so decoders of one thread each do th
     thread 1   [part 0        ][part 2        ][part 4 ...
     thread 2   [part 1        ][part 3        ]
     caller      part 0, as it comes, part 1, ...
+
+Frames that a `Thinning` leaves out come with the others, without a picture.
 """
 
 from __future__ import annotations
@@ -19,10 +21,13 @@ from typing import Generic, TypeVar
 
 import av
 from av.container import InputContainer
+from av.packet import Packet
 from av.video.stream import VideoStream
 
 from vpipe.media.decode import DecodeCounts, decode_frames
+from vpipe.media.disposable import Disposable
 from vpipe.media.pulse import beat
+from vpipe.media.thinning import REMEMBERED, Thinning
 from vpipe.media.timeline import PacketScan
 
 T = TypeVar("T")
@@ -41,21 +46,55 @@ def follow(
     container: InputContainer, stream: VideoStream, scan: PacketScan, start: int, counts: DecodeCounts
 ) -> Generator[tuple[int, av.VideoFrame], None, None]:
     """(index, picture) from `start` on, 0 or one of `scan.keys`. Raises Mismatch where they disagree."""
+    for index, picture in follow_thinned(container, stream, scan, start, counts, None):
+        if picture is None:
+            raise Mismatch
+        yield index, picture
+
+
+def follow_thinned(
+    container: InputContainer,
+    stream: VideoStream,
+    scan: PacketScan,
+    start: int,
+    counts: DecodeCounts,
+    thinning: Thinning | None,
+) -> Generator[tuple[int, av.VideoFrame | None], None, None]:
+    """`follow`; frames that are left out have no picture."""
     if start:
         try:
             container.seek(scan.pts[start], stream=stream)
         except av.FFmpegError:
             raise Mismatch from None
-    index = start
-    for picture, damaged in decode_frames(container, stream, counts):
+    index, disposable = start, Disposable(stream)
+    owed: dict[int, int] = {}  # PTS and index of frames without picture: their packets must be among the left
+
+    def wanted(packet: Packet[VideoStream]) -> bool:
+        return (
+            thinning is None or packet.pts is None or not thinning.leaves_out(packet.pts, disposable(packet))
+        )
+
+    for picture, damaged in decode_frames(container, stream, counts, wanted):
         if picture.pts is None:
             raise Mismatch
         if index < len(scan.pts) and picture.pts < scan.pts[index]:
             continue  # from before the keyframe: a jump lands early, or leading pictures
+        while thinning is not None and index < len(scan.pts) and scan.pts[index] < picture.pts:
+            owed[scan.pts[index]] = index
+            yield index, None
+            index += 1
         if index == len(scan.pts) or picture.pts != scan.pts[index] or damaged:
             raise Mismatch
+        if thinning is not None:
+            told = owed.keys() & thinning.left
+            thinning.left -= told
+            owed = {pts: place for pts, place in owed.items() if pts not in told}
+        if owed and min(owed.values()) < index - REMEMBERED:
+            raise Mismatch  # lost, and nobody said so
         yield index, picture
         index += 1
+    if owed and not (thinning and owed.keys() <= thinning.left):
+        raise Mismatch
 
 
 def parts(scan: PacketScan) -> list[range]:
@@ -71,18 +110,20 @@ class PartsAhead(Generic[T]):
     """What `of` makes of every frame of a safe scan, in order, worked out by `threads` threads.
 
     opened: a container and its stream, made for each thread. of: makes the function of a thread, which gets
-    (index, picture). When all have come, `counts` are those of the whole pass.
+    (index, picture). thinning: makes what leaves frames out of a part; these have no picture. When all have
+    come, `counts` are those of the whole pass.
     """
 
     def __init__(
         self,
         scan: PacketScan,
         opened: Callable[[], tuple[InputContainer, VideoStream]],
-        of: Callable[[], Callable[[int, av.VideoFrame], T]],
+        of: Callable[[], Callable[[int, av.VideoFrame | None], T]],
         threads: int,
+        thinning: Callable[[], Thinning | None] = lambda: None,
     ) -> None:
         self.counts = DecodeCounts()
-        self._scan, self._opened, self._of = scan, opened, of
+        self._scan, self._opened, self._of, self._thinning = scan, opened, of, thinning
         self._parts = parts(scan)
         self._results: dict[int, Queue[list[T] | BaseException]] = {}  # of parts under way
         self._sizes: dict[int, dict[tuple[int, int], None]] = {}  # of their pictures, as stored
@@ -147,13 +188,14 @@ class PartsAhead(Generic[T]):
         container: InputContainer,
         stream: VideoStream,
         number: int,
-        of: Callable[[int, av.VideoFrame], T],
+        of: Callable[[int, av.VideoFrame | None], T],
     ) -> None:
         part, results, last = self._parts[number], self._queue(number), number + 1 == len(self._parts)
         found: list[T] = []
         index, counts = part.start, DecodeCounts()
         self._sizes[number] = counts.sizes
-        with closing(follow(container, stream, self._scan, index, counts)) as frames:
+        thinning = self._thinning()
+        with closing(follow_thinned(container, stream, self._scan, index, counts, thinning)) as frames:
             for index, picture in frames:
                 found.append(of(index, picture))
                 if index + 1 == part.stop and not last:  # after the last one nothing may come

@@ -29,6 +29,7 @@ from vpipe.media.info import VideoInfo
 from vpipe.media.opening import open_container, pick_stream
 from vpipe.media.packets import scan_packets, timeline_by_decoding
 from vpipe.media.probe import read_info
+from vpipe.media.thinning import Thinning, may_be_thinned
 from vpipe.media.timeline import (
     EXACT_BUDGET_PX,
     PacketScan,
@@ -54,13 +55,17 @@ END_TOLERANCE_S = 0.5  # headers round, and sound may be a little longer
 
 @dataclass(frozen=True)
 class RawFrame:
-    """A frame before conversion, as `walk` gives it; `picture` is the decoder's."""
+    """A frame before conversion, as `walk` gives it.
+
+    picture: the decoder's. spare: a file would be read without it (see `thinning`).
+    """
 
     index: int
     time_s: Fraction
     pts: int | None
     picture: av.VideoFrame
     damaged: bool
+    spare: bool = False
 
 
 class FrameReader:
@@ -233,44 +238,62 @@ class FrameReader:
             self._report_times(self._timeline)
         self._report_end(counts, time_s + 1 / self.info.rate)
 
-    def in_parts(self, of: Callable[[Times], Callable[[RawFrame], T]]) -> Iterator[T]:
-        """What `of` makes of every frame of `walk`, in order, worked out by several threads.
+    def in_parts(
+        self, of: Callable[[Times], Callable[[int, av.VideoFrame | None], T]], fps: Fraction | None = None
+    ) -> Iterator[T]:
+        """What `of` makes of the index and picture of every frame of `walk`, in order, worked out by several
+        threads.
 
-        of: makes the function of a thread; it gets the times of all frames. Raises Mismatch, at once or when
-        some have come, where the file cannot be read so, or it does not pay; then `walk` tells.
+        of: makes the function of a thread; it gets the times of all frames. fps: where frames serve this grid
+        and cuts alone, and become much smaller, some come without picture (see `thinning`). Raises Mismatch,
+        at once or when some have come, where the file cannot be read so, or it does not pay; then `walk`
+        tells.
         """
-        scan, memory = self._packet_scan(), limits().memory_bytes
-        pictures = self._threads * DECODERS_PICTURES * self.info.width * self.info.height * BYTES_A_PIXEL
-        if self._threads == 1 or pictures > memory * SHARE_OF_MEMORY:
-            raise Mismatch
+        scan, thinned = self._packet_scan(), None
+        threads = self._threads if self._room_for(self._threads) else 1
+        if may_be_thinned(self._into, (self.info.width, self.info.height), fps):
+            thinned = fps
         known = len(scan.pts) if self._timeline is None else len(self._timeline)
-        if not scan.safe or len(parts(scan)) == 1 or known != len(scan.pts):
+        if not scan.safe or known != len(scan.pts):
+            raise Mismatch
+        one_part = len(parts(scan)) == 1
+        if thinned is None and (threads == 1 or one_part):
             raise Mismatch
         times = Times(scan.pts, self.info.time_base)
         lasts_s = Fraction(0)  # of the last frame
 
         def opened() -> tuple[InputContainer, VideoStream]:
             container = open_container(self.path)
-            return container, pick_stream(container, self.path, 1, into=self._into)
+            return container, pick_stream(container, self.path, threads if one_part else 1, into=self._into)
 
-        def made() -> Callable[[int, av.VideoFrame], T]:
+        def made() -> Callable[[int, av.VideoFrame | None], T]:
             function = of(times)
 
-            def one(index: int, picture: av.VideoFrame) -> T:
+            def one(index: int, picture: av.VideoFrame | None) -> T:
                 nonlocal lasts_s
-                if index + 1 == len(times):
+                if index + 1 == len(times) and picture is not None:
                     lasts_s = (picture.duration or 0) * self.info.time_base
-                return function(RawFrame(index, times[index], picture.pts, picture, False))
+                return function(index, picture)
 
             return one
 
-        ahead = PartsAhead(scan, opened, made, self._threads)
+        def thinning() -> Thinning | None:
+            return Thinning(thinned, self.info.time_base, scan.pts[0]) if thinned else None
+
+        ahead = PartsAhead(scan, opened, made, threads, thinning)
         yield from ahead
-        if self._timeline is None:
+        if self._timeline is None and thinned is not None:
+            self._timeline = timeline_from_packets(scan, self.info)
+            self._report_times(self._timeline)
+        elif self._timeline is None:
             self._timeline = timeline_from_frames(list(scan.pts), lasts_s, self.info, trusted=True)
             self._report_times(self._timeline)
         self._report_pass(ahead.counts)
         self._report_end(ahead.counts, times[-1] + 1 / self.info.rate)
+
+    def _room_for(self, decoders: int) -> bool:
+        pictures = decoders * DECODERS_PICTURES * self.info.width * self.info.height * BYTES_A_PIXEL
+        return pictures <= limits().memory_bytes * SHARE_OF_MEMORY
 
     # Chosen frames
 

@@ -1,5 +1,4 @@
-"""Where a film cuts from one shot to the next, from small grey pictures of all its frames, as they are
-decoded.
+"""Where a film cuts from one shot to the next, from small grey pictures of its frames, as they are decoded.
 
 At a cut the picture before explains nothing of the picture after. Motion does not look like that: every part
 of the picture is found again a little way off. So each of 12 blocks is searched in the frame before, and a
@@ -119,7 +118,7 @@ def likeness(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float:
 
 
 class ShotDetector:
-    """Takes every frame in order; `add` and `close` return the cuts, each known AROUND frames after it."""
+    """Takes frames in order; `add` and `close` return the cuts, each known AROUND of them later."""
 
     def __init__(self) -> None:
         self._recent: deque[_Frame] = deque(maxlen=2 * AROUND + 2)
@@ -130,10 +129,10 @@ class ShotDetector:
         """Before this time all cuts are known."""
         return self._recent[max(-AROUND, -len(self._recent))].time_s if self._recent else 0.0
 
-    def add(self, picture: NDArray[np.uint8], time_s: float) -> list[Cut]:
+    def add(self, picture: NDArray[np.uint8], index: int, time_s: float) -> list[Cut]:
         """The cuts that are known with this frame: none or one."""
         change = cv2.norm(self._recent[-1].picture, picture, cv2.NORM_L1) if self._recent else 0.0
-        self._recent.append(_Frame(picture, time_s, change / picture.size))
+        self._recent.append(_Frame(picture, index, time_s, change / picture.size))
         self._frames += 1
         return self._judge(AROUND) if self._frames > AROUND else []
 
@@ -165,7 +164,7 @@ class ShotDetector:
             back = likeness(self._recent[place - 1].picture, self._recent[later].picture)
             if back >= FOUND and back > 1 - here + BACK:
                 return []  # a flash: what was there before is back
-        return [Cut(self._frames - 1 - ahead, frame.time_s)]
+        return [Cut(frame.index, frame.time_s)]
 
     def _explained_by_gap(self, place: int, here: float) -> bool:
         """Whether motion as fast as before and after makes a picture so new that comes so late."""
@@ -202,6 +201,7 @@ class ShotDetector:
 @dataclass
 class _Frame:
     picture: NDArray[np.uint8]
+    index: int
     time_s: float
     change: float  # from the frame before, mean grey levels
     unlike: float | None = None

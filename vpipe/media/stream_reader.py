@@ -9,15 +9,20 @@ from fractions import Fraction
 from typing import Any
 
 import av
+from av.packet import Packet
+from av.video.stream import VideoStream
 
 from vpipe.errors import InputError, Warning_
 from vpipe.media.convert import Converter, orientation_of
 from vpipe.media.decode import DecodeCounts, decode_frames
+from vpipe.media.disposable import Disposable
 from vpipe.media.first_look import refuse_count, refuse_size
 from vpipe.media.info import VideoInfo
 from vpipe.media.opening import NOT_PICTURES, decoder_options, pick_stream, refuse_contents
+from vpipe.media.packets import INDEXED_CONTAINERS
 from vpipe.media.pipe import NAME, Pipe
 from vpipe.media.reading import LARGE_FRAME_PX, RawFrame
+from vpipe.media.thinning import Thinning, may_be_thinned
 
 OPTIONS = {"protocol_whitelist": ""}  # nothing in a stream opens anything else
 NO_VIDEO = "is not a readable video: see whether a player opens it"
@@ -43,7 +48,11 @@ class StreamReader:
         context = stream.codec_context
         if stream.width * stream.height >= LARGE_FRAME_PX and how["threads"] > 1:
             context.thread_count, context.thread_type = how["threads"], "AUTO"
-        self._decoded = decode_frames(self._container, stream, self._counts)
+        self._disposable = Disposable(stream)
+        self._packets: list[tuple[int, bool]] | None = None  # PTS, disposable; None: some cannot be told
+        if self._container.format.name in INDEXED_CONTAINERS:
+            self._packets = []
+        self._decoded = decode_frames(self._container, stream, self._counts, self._seen)
         first = next(self._decoded, None)
         if first is None:
             raise InputError("no_frames", f"{NAME}: no decodable frame before the stream ended")
@@ -92,9 +101,14 @@ class StreamReader:
         """From the pictures of `walk` to arrays."""
         return Converter(self.output_size, "rgb", self.info.orientation, exact=False)
 
-    def walk(self) -> Iterator[RawFrame]:
-        """Every frame, once and in order, not converted."""
+    def walk(self, fps: Fraction | None = None) -> Iterator[RawFrame]:
+        """Every frame, once and in order, not converted.
+
+        fps: of the grid that frames serve beside cuts. All are decoded as they come; those that `in_parts`
+        would leave out of a file are marked.
+        """
         unit, index, origin, time_s = self.info.time_base, 0, None, Fraction(0)
+        thinning = self._thinning(fps)
         while (found := self._first or next(self._decoded, None)) is not None:
             self._first = None
             picture, damaged = found
@@ -108,9 +122,44 @@ class StreamReader:
                 time_s = index / self.info.rate
                 text = f"times are missing: frame number / {self.info.rate} is used instead"
                 self._warnings["timestamps_repaired"] = Warning_("timestamps_repaired", text)
-            yield RawFrame(index, time_s, picture.pts, picture, damaged)
+            yield RawFrame(
+                index, time_s, picture.pts, picture, damaged, self._spare(picture, damaged, thinning)
+            )
             index += 1
             refuse_count(NAME, index)
+
+    def _seen(self, packet: Packet[VideoStream]) -> bool:
+        if self._packets is not None and packet.pts is not None and not packet.is_discard:
+            self._packets.append((packet.pts, self._disposable(packet)))
+        else:
+            self._packets = None
+        return True
+
+    def _thinning(self, fps: Fraction | None) -> Thinning | None:
+        stored = self.info.width, self.info.height
+        first = None if self._first is None else self._first[0].pts
+        if (
+            fps is None
+            or not may_be_thinned(self.output_size, stored, fps)
+            or not self._packets
+            or self._packets[0][0] != first
+        ):
+            self._packets = None
+            return None
+        return Thinning(fps, self.info.time_base, self._packets[0][0])
+
+    def _spare(self, picture: av.VideoFrame, damaged: bool, thinning: Thinning | None) -> bool:
+        """Whether a file would be read without this frame: damaged ones are read in another way."""
+        if damaged or self._counts.errors:
+            self._packets = None
+        if thinning is None or self._packets is None:
+            return False
+        for pts, disposable in self._packets:
+            thinning.leaves_out(pts, disposable)
+        self._packets.clear()
+        spare = picture.pts in thinning.left
+        thinning.left.discard(picture.pts)
+        return spare
 
     def _open(self, kept: Any) -> Any:
         try:

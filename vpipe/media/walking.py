@@ -1,5 +1,7 @@
 """Every frame looked at once: a small grey picture of each, the full one of those on a grid of times.
 
+Of large videos some frames are left out (see `thinning`), none of them one of the grid.
+
 A player shows a frame until the next one comes, so what is on the screen at k / fps is up to a frame old, and
 where frames come unevenly, motion seen through the grid stutters. To judge motion the grid takes the frame
 nearest in time, half as far off. No frame is taken more than half a step of the grid before it is shown: a
@@ -18,12 +20,15 @@ from dataclasses import replace
 from fractions import Fraction
 from math import floor
 
+import av
+
 from vpipe.media.convert import Converter
 from vpipe.media.frame import WalkedFrame
 from vpipe.media.indexed import Mismatch
 from vpipe.media.reading import FrameReader, RawFrame
 from vpipe.media.shots import small_picture
 from vpipe.media.stream_reader import StreamReader
+from vpipe.media.thinning import Nearest
 from vpipe.media.timeline import Times
 
 HALF = Fraction(1, 2)  # a step of the grid
@@ -31,13 +36,16 @@ HALF = Fraction(1, 2)  # a step of the grid
 
 def look(reader: FrameReader | StreamReader, fps: Fraction | None) -> Generator[WalkedFrame]:
     """Every frame of a reader, with the times of the grid that it is nearest to (None: no grid)."""
-    rest: Iterable[RawFrame] = reader.walk()
     last: WalkedFrame | None = None
+    rest: Iterable[RawFrame]
     if isinstance(reader, FrameReader):
+        rest = reader.walk()
         with suppress(Mismatch):
-            for last in reader.in_parts(lambda times: _by_index(times, reader.converter(), fps)):
+            for last in reader.in_parts(lambda times: _by_index(times, reader.converter(), fps), fps):
                 yield last
             return
+    else:
+        rest = reader.walk(fps)
     if last is not None:  # damage: one decoder goes on behind what is known, and may have lost some of that
         rest = _renumbered(rest, last)
     tick = 0 if last is None else last.ticks.stop
@@ -54,22 +62,29 @@ def _renumbered(raws: Iterable[RawFrame], last: WalkedFrame) -> Iterator[RawFram
             yield replace(raw, index=index)
 
 
-def _by_index(times: Times, convert: Converter, fps: Fraction | None) -> Callable[[RawFrame], WalkedFrame]:
+def _by_index(
+    times: Times, convert: Converter, fps: Fraction | None
+) -> Callable[[int, av.VideoFrame | None], WalkedFrame]:
     """`walked` for frames in any order, whose times are known before they are decoded."""
-
-    ticks, (step, of) = times.ticks, (times.unit * (fps or 1)).as_integer_ratio()
+    pts = times.ticks
+    nearest = None if fps is None else Nearest(fps, times.unit, pts[0])
 
     def until(index: int) -> int:
-        """The first tick that none of the frames up to this one is for: `_first_not`, in whole numbers."""
-        if fps is None or index < 0:
+        """The first tick that none of the frames up to this one is for."""
+        if nearest is None or index < 0:
             return 0
-        now = (ticks[index] - ticks[0]) * step
-        if index + 1 == len(ticks):
-            return int(now // of) + 1
-        coming = (ticks[index + 1] - ticks[0]) * step
-        return int(max(now + coming, 2 * coming - of) // (2 * of)) + 1
+        return nearest.first_not(pts[index], pts[index + 1] if index + 1 < len(pts) else None)
 
-    return lambda raw: _seen(raw, range(until(raw.index - 1), until(raw.index)), convert, times.unit)
+    def seen(index: int, picture: av.VideoFrame | None) -> WalkedFrame:
+        ticks = range(until(index - 1), until(index))
+        if picture is not None:
+            raw = RawFrame(index, times[index], pts[index], picture, False)
+            return _seen(raw, ticks, convert, times.unit)
+        if ticks:
+            raise Mismatch
+        return _left_out(index, times[index], pts[index], ticks.start)
+
+    return seen
 
 
 def walked(
@@ -81,6 +96,8 @@ def walked(
     """
 
     def seen(raw: RawFrame, ticks: range) -> WalkedFrame:
+        if raw.spare and not ticks:
+            return _left_out(raw.index, raw.time_s, raw.pts, ticks.start)
         return _seen(raw, ticks, convert, time_base)
 
     held: RawFrame | None = None
@@ -105,6 +122,10 @@ def _seen(raw: RawFrame, ticks: range, convert: Converter, time_base: Fraction) 
         ticks,
         convert(raw.picture) if ticks else None,
     )
+
+
+def _left_out(index: int, time_s: Fraction, pts: int | None, tick: int) -> WalkedFrame:
+    return WalkedFrame(index, time_s, pts, False, Fraction(0), None, range(tick, tick), None)
 
 
 def _first_not(time_s: Fraction, next_s: Fraction, fps: Fraction) -> int:

@@ -194,16 +194,20 @@ class _Decoder:
 def _rows(reader: FrameReader | StreamReader, request: dict[str, Any], payload: bytes) -> Generator[_Row]:
     """What a streaming request sends."""
     if request["op"] == "walk":
-        from vpipe.media.walking import look  # start-up: OpenCV, which hardly anything else here needs
+        # Start-up: OpenCV, which hardly anything else here needs.
+        from vpipe.media.shots import HEIGHT, WIDTH
+        from vpipe.media.walking import look
 
+        nothing = bytes(HEIGHT * WIDTH)
         fps = request["fps"] and Fraction(*request["fps"])
-        with closing(look(reader, fps)) as seen:
-            for one in seen:
+        with closing(look(reader, fps)) as frames:
+            for one in frames:
                 refuse_count(reader.path, one.ticks.stop)
                 time_s, lasts_s = from_fraction(one.time_s), from_fraction(one.lasts_s)
                 ticks = [one.ticks.start, one.ticks.stop]
-                told = [one.index, time_s, _pts(one.pts), int(one.damaged), lasts_s, *ticks]
-                yield told, one.small.tobytes(), one.image
+                seen = one.small is not None
+                told = [one.index, time_s, _pts(one.pts), int(one.damaged), lasts_s, int(seen), *ticks]
+                yield told, nothing if one.small is None else one.small.tobytes(), one.image
         return
     assert isinstance(reader, FrameReader)
     last = None

@@ -1,4 +1,4 @@
-"""One pass over a video, file or stream: every frame decoded once, looked at for cuts, scored if on the grid.
+"""One pass over a video, file or stream: frames decoded once, looked at for cuts, scored if on the grid.
 
     decoding thread   frames -> cuts; the frames of the grid -> pictures of the network's size, in a ring
     other threads     a batch of snippets each -> probabilities
@@ -123,7 +123,8 @@ class OnePass:
         last: WalkedFrame | None = None
         for last in self._source.walk(self._grid.fps):
             times_s.append(float(last.time_s))
-            cuts += shots.add(last.small, times_s[-1])
+            if last.small is not None:
+                cuts += shots.add(last.small, last.index, times_s[-1])
             self.frames += 1
             for _ in ring.show(last):
                 if ring.snippets >= self._batch_size:

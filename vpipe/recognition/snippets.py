@@ -182,7 +182,10 @@ def _scan_grid(
 def find_cuts(source: FrameSource) -> list[Cut]:
     """The cuts of a video, by a pass of its own."""
     shots = ShotDetector()
-    cuts = [cut for seen in source.walk() for cut in shots.add(seen.small, float(seen.time_s))]
+    cuts: list[Cut] = []
+    for seen in source.walk():
+        if seen.small is not None:
+            cuts += shots.add(seen.small, seen.index, float(seen.time_s))
     return cuts + shots.close()
 
 
