@@ -1,8 +1,9 @@
 """How fast `vpipe detect` with default options goes over a video, beside decoding alone.
 
 One encoded stretch is repeated without encoding it again. Start-up (imports, model) is listed apart. Decoding
-alone goes through the same FrameSource, which looks at no picture and converts none. Both are run turn by
-turn, ROUNDS times; figures are medians. Other work on the machine takes time from both, but not alike, so the
+alone goes through the same FrameSource, which decodes every frame, looks at no picture and converts none;
+detection leaves frames of large videos out (`frames_decoded`). Both are run turn by turn, ROUNDS times;
+figures are medians. Other work on the machine takes time from both, but not alike, so the
 processor time of all our processes stands beside the clock's: `cpu_times_real_time` is what the clock would
 show if all cores were ours and always busy.
 """
@@ -116,6 +117,8 @@ def _measure(kind: Kind, folder: Path, recognizer: Recognizer) -> dict[str, Any]
             segments = detect(scanned.scores, DetectorSettings())
         with decoding.running():
             FrameSource(video, threads=threads.jobs()).timeline(exact=True)
+    walked = FrameSource(video, size=recognizer.streams[0].stream.size, threads=threads.jobs())
+    seen = [one.small is not None for one in walked.walk(detection_grid(recognizer).fps)]
     video.unlink()
     video_s, cores = scanned.duration_s, threads.jobs()
     wholes = [a + b for a, b in zip(passes.wall_s, rest.wall_s, strict=True)]
@@ -128,6 +131,7 @@ def _measure(kind: Kind, folder: Path, recognizer: Recognizer) -> dict[str, Any]
         "decoding_alone_times_real_time": round(video_s / statistics.median(decoding.wall_s), 1),
         "share_of_decoding_speed": _share(decoding.wall_s, wholes),
         "share_of_decoding_speed_by_cpu": _share(decoding.cpu_s, cpu_wholes),
+        "frames_decoded": round(sum(seen) / len(seen), 3),
         "backbone_frames_per_frame": round(scored / scanned.frames, 3),
         "after_backbone_share": _share(rest.wall_s, wholes, 4),
     }

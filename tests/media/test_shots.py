@@ -170,3 +170,6 @@ def test_cuts_in_films_of_real_clips(tmp_path: Path, shared_dir: Path) -> None:
     found = shot_f1(shared_dir / "clips", tmp_path, films=3, seed=11)
     assert found["cuts"] > 60
     assert found["f1"] >= 0.97
+    for kind in ("large", "large_unaware_encoder"):
+        assert found[kind]["f1"] >= 0.97
+        assert found[kind]["frames_decoded"] < 0.75
