@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+from array import array
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +22,7 @@ from tests.media.test_shots import texture
 from vpipe.media import FrameSource, VideoWriter, indexed
 from vpipe.media.disposable import Disposable
 from vpipe.media.frame import WalkedFrame
+from vpipe.media.indexed import Mismatch
 from vpipe.media.reading import FrameReader
 from vpipe.media.shots import ShotDetector
 from vpipe.media.stream import StreamSource
@@ -163,6 +166,21 @@ def test_damage_is_told_as_before(tmp_path: Path, hit: float, threads: int) -> N
     assert ours.warnings == theirs.warnings
     assert [one.index for one in seen] == list(range(len(seen)))
     assert all(one.small is not None for one in seen[next(i for i, one in enumerate(seen) if one.damaged) :])
+
+
+@pytest.mark.parametrize("name", ["h264_regular", "h264_b_frames"])
+@pytest.mark.parametrize("lost", [5, 13, 23, 58])
+def test_frames_are_left_out_by_their_packets_alone(videos: dict[str, Path], name: str, lost: int) -> None:
+    """A frame that the index has and the decoder does not give, as of two fields, is a mismatch."""
+    reader = reader_of(videos[name], 2)
+    scan = reader._packet_scan()
+    pts = array("q", sorted([*scan.pts, scan.pts[lost] + 1]))
+    reader._scan = replace(scan, pts=pts, keys=[key + (key > lost) for key in scan.keys])
+    with pytest.raises(Mismatch):
+        list(reader.in_parts(lambda times: lambda index, picture: index, FPS))
+    assert [content(one)[:3] for one in look(reader, FPS)] == [
+        content(one)[:3] for one in whole(videos[name])[1]
+    ]
 
 
 def film(path: Path, cuts: list[int], frames: int, options: dict[str, str]) -> Path:

@@ -13,10 +13,11 @@ Frames that a `Thinning` leaves out come with the others, without a picture.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from itertools import pairwise
-from queue import Full, Queue
+from queue import Empty, Full, Queue
 from typing import Generic, TypeVar
 
 import av
@@ -67,12 +68,21 @@ def follow_thinned(
         except av.FFmpegError:
             raise Mismatch from None
     index, disposable = start, Disposable(stream)
-    owed: dict[int, int] = {}  # PTS and index of frames without picture: their packets must be among the left
+    coming: deque[tuple[int, av.VideoFrame | None]] = deque()  # first one whose packet was not seen yet
 
     def wanted(packet: Packet[VideoStream]) -> bool:
         return (
             thinning is None or packet.pts is None or not thinning.leaves_out(packet.pts, disposable(packet))
         )
+
+    def known() -> Iterator[tuple[int, av.VideoFrame | None]]:
+        while coming:
+            place, picture = coming[0]
+            if picture is None and (thinning is None or scan.pts[place] not in thinning.left):
+                return
+            if picture is None and thinning is not None:
+                thinning.left.discard(scan.pts[place])
+            yield coming.popleft()
 
     for picture, damaged in decode_frames(container, stream, counts, wanted):
         if picture.pts is None:
@@ -80,20 +90,17 @@ def follow_thinned(
         if index < len(scan.pts) and picture.pts < scan.pts[index]:
             continue  # from before the keyframe: a jump lands early, or leading pictures
         while thinning is not None and index < len(scan.pts) and scan.pts[index] < picture.pts:
-            owed[scan.pts[index]] = index
-            yield index, None
+            coming.append((index, None))
             index += 1
         if index == len(scan.pts) or picture.pts != scan.pts[index] or damaged:
             raise Mismatch
-        if thinning is not None:
-            told = owed.keys() & thinning.left
-            thinning.left -= told
-            owed = {pts: place for pts, place in owed.items() if pts not in told}
-        if owed and min(owed.values()) < index - REMEMBERED:
-            raise Mismatch  # lost, and nobody said so
-        yield index, picture
+        coming.append((index, picture))
         index += 1
-    if owed and not (thinning and owed.keys() <= thinning.left):
+        yield from known()
+        if len(coming) > REMEMBERED:
+            raise Mismatch  # lost, and nobody said so
+    yield from known()
+    if coming:
         raise Mismatch
 
 
@@ -128,6 +135,7 @@ class PartsAhead(Generic[T]):
         self._results: dict[int, Queue[list[T] | BaseException]] = {}  # of parts under way
         self._sizes: dict[int, dict[tuple[int, int], None]] = {}  # of their pictures, as stored
         self._next = iter(range(len(self._parts)))
+        self._pictures = 0  # so far, of all threads: about
         self._lock, self._stop = threading.Lock(), threading.Event()
         count = min(threads, len(self._parts))
         self._threads = [threading.Thread(target=self._work, name="vpipe-part") for _ in range(count)]
@@ -139,8 +147,7 @@ class PartsAhead(Generic[T]):
             for number, part in enumerate(self._parts):
                 results, waiting = self._queue(number), len(part)
                 while waiting:
-                    found = results.get()
-                    beat()
+                    found = self._wait(results)
                     if isinstance(found, BaseException):
                         raise found
                     waiting -= len(found)
@@ -153,6 +160,18 @@ class PartsAhead(Generic[T]):
             for thread in self._threads:
                 if thread.ident is not None:
                     thread.join()
+
+    def _wait(self, results: Queue[list[T] | BaseException]) -> list[T] | BaseException:
+        while True:
+            before = self._pictures
+            try:
+                found = results.get(timeout=LOOK_S)
+            except Empty:
+                if self._pictures != before:  # slow, and no hang
+                    beat()
+                continue
+            beat()
+            return found
 
     def _start(self) -> None:
         try:
@@ -198,6 +217,7 @@ class PartsAhead(Generic[T]):
         with closing(follow_thinned(container, stream, self._scan, index, counts, thinning)) as frames:
             for index, picture in frames:
                 found.append(of(index, picture))
+                self._pictures += 1
                 if index + 1 == part.stop and not last:  # after the last one nothing may come
                     break
                 if len(found) == AT_ONCE:
