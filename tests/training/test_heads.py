@@ -209,6 +209,22 @@ def test_odd_truth_is_left_out_with_a_warning(learnt: Path, tmp_path: Path) -> N
     assert done.segments == sum(len(database[v]["annotations"]) for v in database if v != "unseen") - 3
 
 
+def test_damaged_features_are_left_out_with_a_warning(tmp_path: Path) -> None:
+    folder = tmp_path / "F"
+    truth = write_truth(tmp_path / "t.json", made_up(folder, 3))
+    files = sorted(folder.glob("*.npy"))
+    files[0].write_bytes(files[0].read_bytes()[:100])
+    done = train_head("mstcn", folder, truth, tmp_path / "h.safetensors", spacing=SPACING, epochs=1)
+    assert done.videos == 2
+    assert [(w.code, w.numbers) for w in done.warnings] == [("bad_features", {"files": 1})]
+    assert files[0].name in done.warnings[0].message
+    for path in files[1:]:
+        path.write_bytes(b"")
+    with pytest.raises(InputError) as told:
+        train_head("mstcn", folder, truth, tmp_path / "i.safetensors", spacing=SPACING, epochs=1)
+    assert told.value.code == "bad_features"
+
+
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_one_snippet_and_nothing_to_find(kind: str, tmp_path: Path) -> None:
     """A video shorter than a window has one snippet; an untrained head may say anything, but sanely."""

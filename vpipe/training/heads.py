@@ -26,6 +26,7 @@ from vpipe.training.stpp_loss import Proposals, stpp_loss
 EPOCHS = 50
 LEARNING_RATE = 5e-4  # Adam, of MS-TCN
 SLOWEST = 0.02  # of the learning rate, at the end of a half cosine
+DAMAGED = ("bad_features", "not_found")  # faults of one file, not of what was asked
 LICENCE = "as its features and annotations say"
 
 
@@ -140,7 +141,8 @@ def read_examples(
         raise InputError(
             "no_videos", f"{part}{truth}: none of its videos has features in {features}: compare the ids"
         )
-    read = [read_features(files[video], spacing) for video in chosen]
+    chosen, read, bad = _read_all({video: files[video] for video in chosen}, spacing)
+    warnings += bad
     for one in read[1:]:
         _same_kind(one, read[0])
     background = str((read[0].model or {}).get("background") or "background")
@@ -160,6 +162,29 @@ def read_examples(
     if not sum(len(example.runs) for example in examples):
         raise InputError("no_truth", f"{truth}: no segment lies in the videos that have features")
     return examples, labels, background, warnings
+
+
+def _read_all(
+    files: dict[str, Path], spacing: Spacing | None
+) -> tuple[list[str], list[Features], list[Warning_]]:
+    """Videos, their features, and a warning that counts damaged files. Raises InputError as `read_features`,
+    for damage only where no file is whole."""
+    read: dict[str, Features] = {}
+    bad: list[InputError] = []
+    for video, path in files.items():
+        try:
+            read[video] = read_features(path, spacing)
+        except InputError as fault:
+            if fault.code not in DAMAGED:
+                raise
+            bad.append(fault)
+    if not read:
+        raise bad[0]
+    said = []
+    if bad:
+        text = f"{len(bad)} feature files cannot be read and are left out; the first: {bad[0].message}"
+        said = [Warning_("bad_features", text, {"files": len(bad)})]
+    return list(read), list(read.values()), said
 
 
 def positions(features: Features, times_s: np.ndarray) -> np.ndarray:
