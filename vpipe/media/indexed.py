@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from itertools import pairwise
-from queue import Empty, Full, Queue
+from queue import Empty, Queue
 from typing import Generic, TypeVar
 
 import av
@@ -25,6 +25,7 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
+from vpipe.handover import LOOK_S, offer
 from vpipe.media.decode import DecodeCounts, decode_frames
 from vpipe.media.disposable import Disposable
 from vpipe.media.pulse import beat
@@ -36,7 +37,6 @@ T = TypeVar("T")
 PART = 48  # frames, at least: what a jump costs is little beside
 AT_ONCE = 8  # results that are handed over together
 AHEAD = 64  # of these, from one part, that wait for the parts before it
-LOOK_S = 0.1  # how often a waiting thread looks whether it should stop
 
 
 class Mismatch(Exception):
@@ -196,7 +196,7 @@ class PartsAhead(Generic[T]):
                     self._decode(container, stream, number, of)
                     number = self._take()
         except BaseException as error:
-            self._put(self._queue(number), error)
+            offer(self._queue(number), error, self._stop)
 
     def _take(self) -> int:
         with self._lock:
@@ -221,19 +221,9 @@ class PartsAhead(Generic[T]):
                 if index + 1 == part.stop and not last:  # after the last one nothing may come
                     break
                 if len(found) == AT_ONCE:
-                    if not self._put(results, found):
+                    if not offer(results, found, self._stop):
                         return
                     found = []
         if index + 1 != part.stop:
             raise Mismatch
-        self._put(results, found)
-
-    def _put(self, results: Queue[list[T] | BaseException], found: list[T] | BaseException) -> bool:
-        """Whether it was put: False where nobody wants it any more."""
-        while not self._stop.is_set():
-            try:
-                results.put(found, timeout=LOOK_S)
-                return True
-            except Full:
-                continue
-        return False
+        offer(results, found, self._stop)

@@ -7,13 +7,13 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from queue import Empty, Full, Queue
+from queue import Empty, Queue
 from typing import TypeVar
+
+from vpipe.handover import LOOK_S, offer
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-LOOK_S = 0.1  # how often a waiting thread looks whether it should stop
 
 
 class _End:
@@ -31,23 +31,15 @@ def ahead(
     waiting: Queue[T | _End] = Queue(maxsize=depth)
     stop = threading.Event()
 
-    def offer(item: T | _End) -> None:
-        while not stop.is_set():
-            try:
-                return waiting.put(item, timeout=LOOK_S)
-            except Full:
-                continue
-
     def make() -> None:
         end = _End()
         try:
             for item in items:
-                offer(item)
-                if stop.is_set():
+                if not offer(waiting, item, stop):
                     break
         except BaseException as error:
             end = _End(error)
-        offer(end)
+        offer(waiting, end, stop)
 
     thread = threading.Thread(target=make, name="vpipe-ahead", daemon=True)
     thread.start()
