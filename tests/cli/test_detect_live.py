@@ -24,7 +24,7 @@ from vpipe.detection.detector import DetectorSettings, detect, in_order
 from vpipe.detection.live import LiveDetection
 from vpipe.errors import InputError, UsageError
 from vpipe.limits import Limits, set_limits
-from vpipe.media import VideoWriter, decoders
+from vpipe.media import FrameSource, VideoWriter, decoders
 from vpipe.media.shots import Shot, shots
 from vpipe.recognition.recognizer import Recognizer
 from vpipe.recognition.snippets import detection_grid, scan
@@ -34,18 +34,21 @@ from .small_models import write_model
 SETTINGS = DetectorSettings(min_score=0.05, include_background=True)
 
 
-def film(path: Path, pieces: int = 4, fps: Fraction = Fraction(25), vfr: bool = False) -> Path:
-    """Shots of two to four seconds that move in different directions."""
+def film(
+    path: Path, pieces: int = 4, fps: Fraction = Fraction(25), vfr: bool = False, times: int = 1
+) -> Path:
+    """Shots of two to four seconds that move in different directions. times: larger than 96x64."""
     rng = np.random.default_rng(1)
     t = 0
-    with VideoWriter(path, 96, 64, fps=None if vfr else fps) as writer:
+    with VideoWriter(path, 96 * times, 64 * times, fps=None if vfr else fps) as writer:
         for _ in range(pieces):
             picture = cv2.resize(rng.integers(0, 256, (12, 16, 3), np.uint8), (128, 96))
             step = int(rng.integers(-3, 4))
             for k in range(int(rng.integers(2, 5) * fps)):
                 t += 1
                 if not vfr or rng.random() < 0.8:
-                    writer.write(np.roll(picture, k * step, 1)[:64, :96].copy(), t / fps if vfr else None)
+                    shown = np.roll(picture, k * step, 1)[:64, :96].repeat(times, 0).repeat(times, 1)
+                    writer.write(shown, t / fps if vfr else None)
     return path
 
 
@@ -82,6 +85,28 @@ def test_events_equal_those_of_the_file(
     assert len(found) == 4
     assert (stream.frames, stream.duration_s) == (scanned.frames, scanned.duration_s)
     assert stream.warnings == []
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+def test_events_of_a_large_video(tmp_path: Path, recognizer: Recognizer, suffix: str) -> None:
+    """Frames are left out of the file; the stream is decoded whole."""
+    path = film(tmp_path / f"film{suffix}", vfr=suffix == ".mkv", times=4)
+    assert max(recognizer.streams[0].stream.size) * 8 <= 256
+    grid = detection_grid(recognizer)
+    scanned = [scan(path, recognizer, grid=grid, jobs=jobs) for jobs in (1, 2)]
+    assert np.array_equal(scanned[0].scores.probabilities, scanned[1].scores.probabilities)
+    assert scanned[0].scores.cuts == scanned[1].scores.cuts
+    seen = FrameSource(path, size=recognizer.streams[0].stream.size).walk(grid.fps)
+    assert any(one.small is None for one in seen) == (suffix != ".ts")
+    stream = live(path, recognizer, jobs=2)
+    events = list(stream.events())
+    segments = [event.what for event in events if not isinstance(event.what, Shot)]
+    assert len(segments) > 3
+    assert in_order(segments) == detect(scanned[0].scores, SETTINGS)
+    found = [event.what for event in events if isinstance(event.what, Shot)]
+    assert found == shots(scanned[0].scores.cuts, scanned[0].frames, scanned[0].duration_s)
+    assert len(found) == 4
+    assert (stream.frames, stream.duration_s) == (scanned[0].frames, scanned[0].duration_s)
 
 
 def test_events_come_while_the_video_still_does(tmp_path: Path, recognizer: Recognizer) -> None:
