@@ -71,6 +71,9 @@ def test_import_then_classify(here: InProcess, tmp_path: Path) -> None:
     assert (finished.returncode, finished.stdout) == (0, "tsm.safetensors\n"), finished.stderr
     assert "TSM, mit-han-lab/temporal-shift-module: tsm, 3 classes" in finished.stderr
     assert "vpipe classify VIDEO --model tsm.safetensors" in finished.stderr
+    assert "the usual number" not in finished.stderr
+    assumed = here("models", "import", "tsm.pth.tar", "--labels", "labels.txt", "-o", "usual.safetensors")
+    assert "8 segments, the usual number: --segments" in assumed.stderr
     (stream,) = load_model(tmp_path / "tsm.safetensors").streams
     clip = torch.randn(1, 4, 3, 64, 64)
     with torch.inference_mode():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vpipe.models.importer.checkpoint import read_checkpoint
 from vpipe.models.importer.inputs import stream_spec
@@ -12,6 +13,8 @@ from vpipe.models.importer.labels import find_labels
 from vpipe.models.importer.layout import Choices
 from vpipe.models.importer.recognise import recognise
 from vpipe.models.weights import ModelHeader, write_weights
+
+SEGMENTS_TOLD = ("tanet",)  # by the shapes of its weights
 
 
 @dataclass(frozen=True)
@@ -49,4 +52,12 @@ def import_checkpoint(
     source = f"{mapped.layout.name}; imported from {checkpoint.name}, SHA-256 {digest}"
     header = ModelHeader(output.stem, names, None, source, licence)
     write_weights(output, header, [(spec, mapped.state)], half=False)
-    return Imported(output, mapped.layout.name, mapped.layout.architecture, classes, mapped.notes)
+    notes = (*mapped.notes, *_assumed(mapped.layout.architecture, mapped.hyper, choices))
+    return Imported(output, mapped.layout.name, mapped.layout.architecture, classes, notes)
+
+
+def _assumed(architecture: str, hyper: dict[str, Any], choices: Choices) -> list[str]:
+    """What neither the keys nor the user told."""
+    if choices.segments is not None or "segments" not in hyper or architecture in SEGMENTS_TOLD:
+        return []
+    return [f"{hyper['segments']} segments, the usual number: --segments where it was trained with another"]
