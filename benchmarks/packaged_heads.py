@@ -59,8 +59,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--scenes", type=int, default=24, help="videos with action")
-    parser.add_argument("--without-action", type=int, default=4, help="videos in which nothing happens")
+    parser.add_argument("--scenes", type=int, default=150, help="videos with action")
+    parser.add_argument("--without-action", type=int, default=45, help="videos in which nothing happens")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--epochs", type=int)
     parser.add_argument("-j", "--jobs", type=int)

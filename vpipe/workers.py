@@ -14,6 +14,7 @@ import contextlib
 import importlib
 import json
 import logging
+import math
 import os
 import select
 import signal
@@ -293,6 +294,16 @@ def restrict(memory_bytes: int) -> None:
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(kind, (value, value))
+
+
+def room_bytes() -> float:
+    """What this process may still map; infinity where nothing limits it."""
+    try:
+        import resource  # not on every system
+    except ImportError:
+        return math.inf
+    most, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return math.inf if most == resource.RLIM_INFINITY else most - address_space_bytes()
 
 
 def address_space_bytes() -> int:

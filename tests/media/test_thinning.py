@@ -125,6 +125,68 @@ def test_from_a_stream_it_is_the_same(videos: dict[str, Path], name: str) -> Non
     ]
 
 
+def copied(source: Path, target: Path, first: int = 0, lost: tuple[int, ...] = (), **options: str) -> Path:
+    """The packets of a video, in the order of decoding, from one on and without some."""
+    with av.open(str(source)) as theirs, av.open(str(target), "w", options=options) as ours:
+        stream = ours.add_stream_from_template(theirs.streams.video[0])
+        packets = [packet for packet in theirs.demux(video=0) if packet.size]
+        begin = packets[first].dts
+        for number, packet in enumerate(packets):
+            if number < first or number in lost:
+                continue
+            assert packet.pts is not None
+            assert packet.dts is not None
+            packet.pts, packet.dts = packet.pts - (begin or 0), packet.dts - (begin or 0)
+            packet.stream = stream
+            ours.mux(packet)
+    return target
+
+
+def odd(name: str, videos: dict[str, Path], folder: Path) -> Path:
+    """Whole files that cannot be read in parts."""
+    mkv = folder / "odd.mkv"
+    if name == "open_gop_from_within":
+        with av.open(str(videos["hevc_open_gop"])) as container:
+            keys = [p.is_keyframe for p in container.demux(video=0) if p.size]
+        return copied(videos["hevc_open_gop"], mkv, keys.index(True, 1))
+    if name == "intra_refresh":
+        parameters = {"x264-params": "intra-refresh=1:keyint=15:bframes=3:b-adapt=0"}
+        return write(folder / "odd.mp4", Recipe(".mp4", "libx264", parameters))
+    path = copied(videos["h264_regular"], folder / "odd.mp4", movflags="+faststart")
+    data = bytearray(path.read_bytes())  # the edit list ends half a second early
+    entry = data.index(b"elst") + 12
+    data[entry : entry + 4] = (1500).to_bytes(4, "big")
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("name", ["open_gop_from_within", "intra_refresh", "edit_list"])
+def test_files_that_are_decoded_whole_pass_over_the_same_frames(
+    videos: dict[str, Path], tmp_path: Path, name: str
+) -> None:
+    path = odd(name, videos, tmp_path)
+    seen = [content(one) for threads in (1, 3) for one in look(reader_of(path, threads), FPS)]
+    half = len(seen) // 2
+    assert seen[:half] == seen[half:] == [content(one) for one in piped(path)]
+    if name != "edit_list":  # a stream learns only at its end that frames are hidden; files know before
+        assert any(one[-1] is None for one in seen)
+
+
+def test_behind_damage_the_grid_takes_the_nearest_that_is_left(
+    videos: dict[str, Path], tmp_path: Path
+) -> None:
+    """A keyframe is lost, and the frames that need it with it: what stood before stands for longer."""
+    with av.open(str(videos["hevc_pyramid"])) as container:
+        keys = [packet.is_keyframe for packet in container.demux(video=0) if packet.size]
+    path = copied(videos["hevc_pyramid"], tmp_path / "lost.mkv", lost=(keys.index(True, 1),))
+    known = [(one.pts, list(one.ticks)) for one in whole(path)[1]]
+    assert max(len(ticks) for _, ticks in known) > 2
+    with pytest.raises(Mismatch):
+        list(reader_of(path).in_parts(lambda times: lambda index, picture: index, FPS))
+    for threads in (1, 3):
+        assert [(one.pts, list(one.ticks)) for one in look(reader_of(path, threads), FPS)] == known
+
+
 @pytest.mark.parametrize("flags", ["frag_keyframe+empty_moov", "+faststart"])
 def test_from_a_stream_that_is_decoded_as_it_comes(tmp_path: Path, flags: str) -> None:
     path = write(tmp_path / "a.mp4", Recipe(".mp4", "libx264", {"bf": "3", "g": "30", "movflags": flags}))
@@ -281,6 +343,11 @@ HVCC = b"\1" + bytes(20) + b"\x0f" + b"\0"
         ("h264", AVCC, lengths(b"\x01slice") + b"\0\0", False),  # lengths that do not fit
         ("h264", AVCC, b"\xff\xff\xff\xff\x01", False),
         ("h264", AVCC, lengths(b"\x01slice", b"\x14view"), False),
+        ("h264", AVCC, lengths(b"\x68parameters", b"\x01slice"), False),  # that later pictures need
+        ("h264", AVCC, lengths(b"\x01slice", b"\x0aend"), False),
+        ("hevc", HVCC, lengths(b"\x4e\x01sei", b"\x00\x01slice", b"\x7c\x01dolby"), True),
+        ("hevc", HVCC, lengths(b"\x00\x01slice", b"\x48\x01end"), False),
+        ("hevc", HVCC, lengths(b"\x44\x01parameters", b"\x00\x01slice"), False),
         ("h264", b"", b"\0\0\0\1\x06sei\0\0\1\x01slice", True),
         ("h264", b"", b"\0\0\0\1\x41slice", False),
         ("h264", b"\1", lengths(b"\x01slice"), False),  # a set-up that is cut off

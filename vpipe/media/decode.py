@@ -11,7 +11,10 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from vpipe.media.pulse import beat
+from vpipe.workers import room_bytes
 
+BYTES_A_PIXEL = 3  # at most, of 4:2:0 of ten bits
+PICTURES_NEEDED = 2  # with what goes with one, by a packet
 MAX_READ_RESTARTS = 100  # after errors between packets; each must have brought a packet since the last
 
 
@@ -25,7 +28,7 @@ class DecodeCounts:
     frames: int = 0
     damaged: int = 0  # frames that the decoder repaired, or that follow a packet it refused
     errors: int = 0  # packets refused, and read errors
-    starved: bool = False  # a packet asked for more memory than there is
+    starved: int = 0  # of the packets refused, those that came when there was no memory
     sizes: dict[tuple[int, int], None] = field(
         default_factory=dict
     )  # (width, height) as stored, as they came
@@ -79,7 +82,9 @@ def decode_frames(
             continue
         except av.FFmpegError as error:
             counts.errors += 1
-            counts.starved |= isinstance(error, MemoryError)
+            # Where a picture finds no room, decoders call the packet invalid.
+            needed = PICTURES_NEEDED * (stream.width or 0) * (stream.height or 0) * BYTES_A_PIXEL
+            counts.starved += isinstance(error, MemoryError) or room_bytes() < needed
             lost = True
             continue
         for frame in frames:

@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-SLICES = range(1, 6)  # kinds of H.264 NAL units that hold (parts of) slices
-OTHER_SLICES = (20, 21)  # of layers and views beyond the first
-PICTURES = range(32)  # kinds of HEVC NAL units that hold (parts of) pictures
-PLAIN = range(16)  # of these, those that are no keyframe
+# Kinds of NAL units. Of others, such as parameters that later pictures need, nothing may be left out.
+H264_SLICES, H264_ASIDE = range(1, 6), (6, 9, 12)  # supplemental information, delimiter, filler
+HEVC_PLAIN, HEVC_ASIDE = range(0, 16, 2), (35, 38, 39, 40, *range(48, 64))  # "_N"; likewise, and unspecified
 START = b"\0\0\1"  # of a NAL unit where no length stands before it
 
 
@@ -41,17 +40,15 @@ class Disposable:
             return False
         pictures = False
         for first in self._heads(memoryview(packet)):
-            kind = (first >> 1) & 63 if self._hevc else first & 31
-            if self._hevc and kind in PICTURES:
-                if kind not in PLAIN or kind % 2:
-                    return False
-                pictures = True
-            elif not self._hevc and kind in SLICES:
-                if first & 0x60:
-                    return False
-                pictures = True
-            elif not self._hevc and kind in OTHER_SLICES:
+            if self._hevc:
+                kind = (first >> 1) & 63
+                picture, aside = kind in HEVC_PLAIN, kind in HEVC_ASIDE
+            else:
+                kind = first & 31
+                picture, aside = kind in H264_SLICES and not first & 0x60, kind in H264_ASIDE
+            if not picture and not aside:
                 return False
+            pictures = pictures or picture
         return pictures
 
     def _heads(self, data: memoryview) -> Iterator[int]:

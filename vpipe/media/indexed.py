@@ -114,7 +114,8 @@ def parts(scan: PacketScan) -> list[range]:
 
 
 class PartsAhead(Generic[T]):
-    """What `of` makes of every frame of a safe scan, in order, worked out by `threads` threads.
+    """What `of` makes of every frame of a safe scan, in order, worked out by `threads` threads; 0: by the
+    caller's, in one go.
 
     opened: a container and its stream, made for each thread. of: makes the function of a thread, which gets
     (index, picture). thinning: makes what leaves frames out of a part; these have no picture. When all have
@@ -142,6 +143,9 @@ class PartsAhead(Generic[T]):
 
     def __iter__(self) -> Iterator[T]:
         """Raises Mismatch, and what `opened` and `of` raise."""
+        if not self._threads:
+            yield from self._alone()
+            return
         try:
             self._start()
             for number, part in enumerate(self._parts):
@@ -160,6 +164,18 @@ class PartsAhead(Generic[T]):
             for thread in self._threads:
                 if thread.ident is not None:
                     thread.join()
+
+    def _alone(self) -> Iterator[T]:
+        container, stream = self._opened()
+        with container:
+            of, index = self._of(), -1
+            followed = follow_thinned(container, stream, self._scan, 0, self.counts, self._thinning())
+            with closing(followed) as frames:
+                for index, picture in frames:
+                    yield of(index, picture)
+        self.counts.frames = index + 1
+        if index + 1 != len(self._scan.pts):
+            raise Mismatch
 
     def _wait(self, results: Queue[list[T] | BaseException]) -> list[T] | BaseException:
         while True:

@@ -21,15 +21,16 @@ from av.video.stream import VideoStream
 from vpipe.errors import InputError, Warning_
 from vpipe.limits import limits
 from vpipe.media.convert import Converter
-from vpipe.media.decode import DecodeCounts, decode_frames
+from vpipe.media.decode import BYTES_A_PIXEL, DecodeCounts, decode_frames
+from vpipe.media.disposable import Disposable
 from vpipe.media.first_look import display_name, refuse_count, refuse_size
 from vpipe.media.frame import Frame
 from vpipe.media.indexed import Mismatch, PartsAhead, follow, parts
 from vpipe.media.info import VideoInfo
 from vpipe.media.opening import open_container, pick_stream
-from vpipe.media.packets import scan_packets, timeline_by_decoding
+from vpipe.media.packets import INDEXED_CONTAINERS, scan_packets, timeline_by_decoding
 from vpipe.media.probe import read_info
-from vpipe.media.thinning import Thinning, may_be_thinned
+from vpipe.media.thinning import Spares, Thinning, may_be_thinned
 from vpipe.media.timeline import (
     EXACT_BUDGET_PX,
     PacketScan,
@@ -48,8 +49,9 @@ T = TypeVar("T")
 SEEK_GAIN = 8  # frames that a jump to a keyframe must save
 LARGE_FRAME_PX = 1280 * 720  # from here on, frame threads pay; below, one thread costs the least CPU
 # Decoders side by side have their own pictures: those others refer to, and those not shown yet.
-DECODERS_PICTURES, BYTES_A_PIXEL = 16, 3  # at most, of 4:2:0 of ten bits
+DECODERS_PICTURES = 16  # at most
 SHARE_OF_MEMORY = 0.5  # of the limit
+STARVED_SHARE = 0.1  # of packets: where more got no memory, it is not the file that is to blame
 END_TOLERANCE_S = 0.5  # headers round, and sound may be a little longer
 
 
@@ -200,9 +202,12 @@ class FrameReader:
             until = floor(held.time_s * fps) + 1
             yield from _repeat(held, k, until if stop is None else min(until, stop), convert)
 
-    def walk(self) -> Iterator[RawFrame]:
+    def walk(self, fps: Fraction | None = None) -> Iterator[RawFrame]:
         """Every frame in order, not converted, with times that agree with `timeline`; at the end, the
-        timeline is known if it was not before."""
+        timeline is known if it was not before.
+
+        fps: as in `in_parts`; what that leaves out is marked as spare.
+        """
         if self._timeline is None and not self._packet_scan().safe:
             self._timeline = self._decoded_timeline()  # only a look at all PTS tells which times hold
         from_index = self._timeline is not None and self._timeline.from_index
@@ -211,10 +216,15 @@ class FrameReader:
         index, origin, time_s = 0, None, Fraction(0)
         seen: list[int | None] | None = [] if self._timeline is None else None
         last_duration = Fraction(0)
+        thinned = may_be_thinned(self._into, (self.info.width, self.info.height), fps)
         try:
             with open_container(self.path) as container:
                 stream = pick_stream(container, self.path, self._threads, into=self._into)
-                for picture, damaged in decode_frames(container, stream, counts):
+                told = self.info.container in INDEXED_CONTAINERS
+                spares = Spares(Disposable(stream), told=told and thinned)
+                for picture, damaged in decode_frames(container, stream, counts, spares.see):
+                    if not index:
+                        spares.begin(fps, unit, picture.pts)
                     if from_index:
                         time_s = index / self.info.rate
                     elif picture.pts is not None:
@@ -223,14 +233,15 @@ class FrameReader:
                     if seen is not None:
                         seen.append(picture.pts)
                         last_duration = (picture.duration or 0) * unit
-                    yield RawFrame(index, time_s, picture.pts, picture, damaged)
+                    spare = spares.spare(picture.pts, damaged=damaged or counts.errors > 0)
+                    yield RawFrame(index, time_s, picture.pts, picture, damaged, spare)
                     index += 1
                     refuse_count(self.path, index)
         finally:
             self._report_pass(counts)
+        if counts.starved > STARVED_SHARE * counts.packets:
+            raise MemoryError
         if not index:
-            if counts.starved:
-                raise MemoryError
             why = f"{counts.errors} packets were refused: broken, or --max-memory is too low"
             raise InputError("no_frames", f"{display_name(self.path)}: no decodable frame ({why})")
         if seen and self._timeline is None:
@@ -250,46 +261,46 @@ class FrameReader:
         tells.
         """
         scan, thinned = self._packet_scan(), None
-        threads = self._threads if self._room_for(self._threads) else 1
         if may_be_thinned(self._into, (self.info.width, self.info.height), fps):
             thinned = fps
         known = len(scan.pts) if self._timeline is None else len(self._timeline)
         if not scan.safe or known != len(scan.pts):
             raise Mismatch
-        one_part = len(parts(scan)) == 1
-        if thinned is None and (threads == 1 or one_part):
+        one = self._threads == 1 or len(parts(scan)) == 1 or not self._room_for(self._threads)
+        if one and thinned is None:
             raise Mismatch
         times = Times(scan.pts, self.info.time_base)
         lasts_s = Fraction(0)  # of the last frame
 
         def opened() -> tuple[InputContainer, VideoStream]:
             container = open_container(self.path)
-            return container, pick_stream(container, self.path, threads if one_part else 1, into=self._into)
+            threads = self._threads if one else 1
+            return container, pick_stream(container, self.path, threads, into=self._into)
 
         def made() -> Callable[[int, av.VideoFrame | None], T]:
             function = of(times)
 
-            def one(index: int, picture: av.VideoFrame | None) -> T:
+            def of_one(index: int, picture: av.VideoFrame | None) -> T:
                 nonlocal lasts_s
                 if index + 1 == len(times) and picture is not None:
                     lasts_s = (picture.duration or 0) * self.info.time_base
                 return function(index, picture)
 
-            return one
+            return of_one
 
         def thinning() -> Thinning | None:
             return Thinning(thinned, self.info.time_base, scan.pts[0]) if thinned else None
 
-        ahead = PartsAhead(scan, opened, made, threads, thinning)
-        yield from ahead
+        decoded = PartsAhead(scan, opened, made, 0 if one else self._threads, thinning)
+        yield from decoded
         if self._timeline is None and thinned is not None:
             self._timeline = timeline_from_packets(scan, self.info)
             self._report_times(self._timeline)
         elif self._timeline is None:
             self._timeline = timeline_from_frames(list(scan.pts), lasts_s, self.info, trusted=True)
             self._report_times(self._timeline)
-        self._report_pass(ahead.counts)
-        self._report_end(ahead.counts, times[-1] + 1 / self.info.rate)
+        self._report_pass(decoded.counts)
+        self._report_end(decoded.counts, times[-1] + 1 / self.info.rate)
 
     def _room_for(self, decoders: int) -> bool:
         pictures = decoders * DECODERS_PICTURES * self.info.width * self.info.height * BYTES_A_PIXEL

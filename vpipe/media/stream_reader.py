@@ -9,8 +9,6 @@ from fractions import Fraction
 from typing import Any
 
 import av
-from av.packet import Packet
-from av.video.stream import VideoStream
 
 from vpipe.errors import InputError, Warning_
 from vpipe.media.convert import Converter, orientation_of
@@ -22,7 +20,7 @@ from vpipe.media.opening import NOT_PICTURES, decoder_options, pick_stream, refu
 from vpipe.media.packets import INDEXED_CONTAINERS
 from vpipe.media.pipe import NAME, Pipe
 from vpipe.media.reading import LARGE_FRAME_PX, RawFrame
-from vpipe.media.thinning import Thinning, may_be_thinned
+from vpipe.media.thinning import Spares, may_be_thinned
 
 OPTIONS = {"protocol_whitelist": ""}  # nothing in a stream opens anything else
 NO_VIDEO = "is not a readable video: see whether a player opens it"
@@ -48,11 +46,9 @@ class StreamReader:
         context = stream.codec_context
         if stream.width * stream.height >= LARGE_FRAME_PX and how["threads"] > 1:
             context.thread_count, context.thread_type = how["threads"], "AUTO"
-        self._disposable = Disposable(stream)
-        self._packets: list[tuple[int, bool]] | None = None  # PTS, disposable; None: some cannot be told
-        if self._container.format.name in INDEXED_CONTAINERS:
-            self._packets = []
-        self._decoded = decode_frames(self._container, stream, self._counts, self._seen)
+        told = self._container.format.name in INDEXED_CONTAINERS
+        self._spares = Spares(Disposable(stream), told=told)
+        self._decoded = decode_frames(self._container, stream, self._counts, self._spares.see)
         first = next(self._decoded, None)
         if first is None:
             raise InputError("no_frames", f"{NAME}: no decodable frame before the stream ended")
@@ -108,7 +104,9 @@ class StreamReader:
         would leave out of a file are marked.
         """
         unit, index, origin, time_s = self.info.time_base, 0, None, Fraction(0)
-        thinning = self._thinning(fps)
+        thinned = may_be_thinned(self.output_size, (self.info.width, self.info.height), fps)
+        first_pts = None if self._first is None else self._first[0].pts
+        self._spares.begin(fps if thinned else None, unit, first_pts)
         while (found := self._first or next(self._decoded, None)) is not None:
             self._first = None
             picture, damaged = found
@@ -122,44 +120,10 @@ class StreamReader:
                 time_s = index / self.info.rate
                 text = f"times are missing: frame number / {self.info.rate} is used instead"
                 self._warnings["timestamps_repaired"] = Warning_("timestamps_repaired", text)
-            yield RawFrame(
-                index, time_s, picture.pts, picture, damaged, self._spare(picture, damaged, thinning)
-            )
+            spare = self._spares.spare(picture.pts, damaged=damaged or self._counts.errors > 0)
+            yield RawFrame(index, time_s, picture.pts, picture, damaged, spare)
             index += 1
             refuse_count(NAME, index)
-
-    def _seen(self, packet: Packet[VideoStream]) -> bool:
-        if self._packets is not None and packet.pts is not None and not packet.is_discard:
-            self._packets.append((packet.pts, self._disposable(packet)))
-        else:
-            self._packets = None
-        return True
-
-    def _thinning(self, fps: Fraction | None) -> Thinning | None:
-        stored = self.info.width, self.info.height
-        first = None if self._first is None else self._first[0].pts
-        if (
-            fps is None
-            or not may_be_thinned(self.output_size, stored, fps)
-            or not self._packets
-            or self._packets[0][0] != first
-        ):
-            self._packets = None
-            return None
-        return Thinning(fps, self.info.time_base, self._packets[0][0])
-
-    def _spare(self, picture: av.VideoFrame, damaged: bool, thinning: Thinning | None) -> bool:
-        """Whether a file would be read without this frame: damaged ones are read in another way."""
-        if damaged or self._counts.errors:
-            self._packets = None
-        if thinning is None or self._packets is None:
-            return False
-        for pts, disposable in self._packets:
-            thinning.leaves_out(pts, disposable)
-        self._packets.clear()
-        spare = picture.pts in thinning.left
-        thinning.left.discard(picture.pts)
-        return spare
 
     def _open(self, kept: Any) -> Any:
         try:

@@ -16,7 +16,11 @@ it is the same.
 from __future__ import annotations
 
 from bisect import bisect, insort
+from collections.abc import Callable
 from fractions import Fraction
+
+from av.packet import Packet
+from av.video.stream import VideoStream
 
 from vpipe.media.upright import much_smaller
 
@@ -71,6 +75,47 @@ class Thinning:
         self._without = [*self._without[1 - REMEMBERED :], pts]
         self.left.add(pts)
         return True
+
+
+class Spares:
+    """Which frames of a pass that decodes all of them a `Thinning` would leave out.
+
+    disposable: as `Disposable`. told: whether in this container packets are frames with times of their own.
+    """
+
+    def __init__(self, disposable: Callable[[Packet[VideoStream]], bool], *, told: bool) -> None:
+        self._disposable = disposable
+        # PTS, disposable: of packets that were not looked at yet. None: frames are decoded all from here on.
+        self._packets: list[tuple[int, bool]] | None = [] if told else None
+        self._thinning: Thinning | None = None
+
+    def see(self, packet: Packet[VideoStream]) -> bool:
+        """Takes every packet in the order of decoding; True, as each is decoded."""
+        if self._packets is not None and packet.pts is not None and not packet.is_discard:
+            self._packets.append((packet.pts, self._disposable(packet)))
+        else:
+            self._packets = None
+        return True
+
+    def begin(self, fps: Fraction | None, unit: Fraction, origin: int | None) -> None:
+        """Before the first `spare`: what `Thinning` takes; no `fps`: all frames are needed."""
+        if fps is None or not self._packets or self._packets[0][0] != origin:
+            self._packets = None
+        else:
+            self._thinning = Thinning(fps, unit, self._packets[0][0])
+
+    def spare(self, pts: int | None, *, damaged: bool) -> bool:
+        """Whether the frame at `pts`, the next that is shown, would be left out; none is behind damage."""
+        if damaged:
+            self._packets = None
+        if self._packets is None or self._thinning is None:
+            return False
+        for packet in self._packets:
+            self._thinning.leaves_out(*packet)
+        self._packets.clear()
+        left = pts in self._thinning.left
+        self._thinning.left.discard(pts)
+        return left
 
 
 def may_be_thinned(size: tuple[int, int] | None, stored: tuple[int, int], fps: Fraction | None) -> bool:

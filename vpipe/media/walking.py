@@ -36,30 +36,31 @@ HALF = Fraction(1, 2)  # a step of the grid
 
 def look(reader: FrameReader | StreamReader, fps: Fraction | None) -> Generator[WalkedFrame]:
     """Every frame of a reader, with the times of the grid that it is nearest to (None: no grid)."""
-    last: WalkedFrame | None = None
-    rest: Iterable[RawFrame]
+    held: list[WalkedFrame] = []  # from the last on the grid: it stands for longer if what follows is lost
     if isinstance(reader, FrameReader):
-        rest = reader.walk()
         with suppress(Mismatch):
-            for last in reader.in_parts(lambda times: _by_index(times, reader.converter(), fps), fps):
-                yield last
+            for one in reader.in_parts(lambda times: _by_index(times, reader.converter(), fps), fps):
+                if one.ticks or fps is None:
+                    yield from held
+                    held.clear()
+                held.append(one)
+            yield from held
             return
-    else:
-        rest = reader.walk(fps)
-    if last is not None:  # damage: one decoder goes on behind what is known, and may have lost some of that
-        rest = _renumbered(rest, last)
-    tick = 0 if last is None else last.ticks.stop
+    rest: Iterable[RawFrame] = reader.walk(fps)
+    tick = 0
+    if held:  # damage: one decoder goes on, and may have lost some of what is known
+        rest, tick = _renumbered(rest, held[0]), held[0].ticks.start
     yield from walked(rest, reader.converter(), reader.info.time_base, fps, tick)
 
 
-def _renumbered(raws: Iterable[RawFrame], last: WalkedFrame) -> Iterator[RawFrame]:
-    """The frames that are shown after `last`, numbered on from it."""
-    assert last.pts is not None  # of an index
-    index = last.index
+def _renumbered(raws: Iterable[RawFrame], first: WalkedFrame) -> Iterator[RawFrame]:
+    """The frames from `first` on, numbered as it is."""
+    assert first.pts is not None  # of an index
+    index = first.index
     for raw in raws:
-        if raw.time_s > last.time_s if raw.pts is None else raw.pts > last.pts:
-            index += 1
+        if raw.time_s >= first.time_s if raw.pts is None else raw.pts >= first.pts:
             yield replace(raw, index=index)
+            index += 1
 
 
 def _by_index(
