@@ -261,7 +261,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--scenes", type=int, default=60, help="each makes two videos")
-    parser.add_argument("--without-action", type=int, default=10, help="videos in which nothing happens")
+    parser.add_argument("--without-action", type=int, default=30, help="videos in which nothing happens")
     parser.add_argument("--seconds", type=float, default=40.0, help="length of each video")
     parser.add_argument("--seed", type=int, default=SEED, help="of the generator; not one used in training")
     parser.add_argument("--model", default=DEFAULT_MODEL)
