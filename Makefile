@@ -12,7 +12,7 @@
 # make bench-vocabulary  the packaged models on 2,002 synthetic and 2,002 real-textured clips (an hour of two cores;
 #                        goes on where it was stopped; real textures from ../shared/clips)
 # make bench-isolation  what decoding in a process of its own costs `vpipe flow` (three minutes)
-# make bench-detection  mAP, cuts and speed of `vpipe detect` on 70 generated videos (half an hour of two cores)
+# make bench-detection  mAP, cuts and speed of `vpipe detect` on 150 generated videos (half an hour of two cores)
 # make bench-cache  size and speed of the flow cache against JPEG pairs (needs ../shared/clips)
 #
 # PYTHON=python3.12     another Python (3.11 to 3.14)

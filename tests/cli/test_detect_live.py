@@ -20,12 +20,16 @@ import numpy as np
 import pytest
 
 from tests.measured import measured, used
-from vpipe.detection.detector import DetectorSettings, detect, in_order
+from vpipe.detection.detector import DetectorSettings, Segment, detect, in_order
+from vpipe.detection.heads.head import load_head
+from vpipe.detection.heads.run import detect_with_head
 from vpipe.detection.live import LiveDetection
 from vpipe.errors import InputError, UsageError
 from vpipe.limits import Limits, set_limits
 from vpipe.media import FrameSource, VideoWriter, decoders
 from vpipe.media.shots import Shot, shots
+from vpipe.models import load_model
+from vpipe.recognition.features import FeatureRecognizer, split_features
 from vpipe.recognition.recognizer import Recognizer
 from vpipe.recognition.snippets import detection_grid, scan
 
@@ -54,18 +58,19 @@ def film(
 
 @pytest.fixture(scope="module")
 def recognizer(tmp_path_factory: pytest.TempPathFactory) -> Recognizer:
-    from vpipe.models import load_model
 
     path = write_model(tmp_path_factory.mktemp("model") / "small.safetensors", "rgb")
     return Recognizer(load_model(path), batch_size=4)
 
 
-def live(path: Path, recognizer: Recognizer, **options: Any) -> LiveDetection:
+def live(
+    path: Path, recognizer: Recognizer, settings: DetectorSettings = SETTINGS, **options: Any
+) -> LiveDetection:
     """As if the file was piped in."""
     reading, writing = os.pipe()
     subprocess.Popen(["cat", path], stdout=writing)
     os.close(writing)
-    return LiveDetection(reading, recognizer, SETTINGS, **options)
+    return LiveDetection(reading, recognizer, settings, **options)
 
 
 @pytest.mark.parametrize(("suffix", "vfr"), [(".mp4", False), (".mp4", True), (".mkv", True), (".ts", False)])
@@ -107,6 +112,26 @@ def test_events_of_a_large_video(tmp_path: Path, recognizer: Recognizer, suffix:
     assert found == shots(scanned[0].scores.cuts, scanned[0].frames, scanned[0].duration_s)
     assert len(found) == 4
     assert (stream.frames, stream.duration_s) == (scanned[0].frames, scanned[0].duration_s)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_events_of_a_head_equal_those_of_the_file(tmp_path: Path, jobs: int) -> None:
+    """`stpp` judges a section by itself, so that nothing waits for the end of the stream."""
+    path = film(tmp_path / "film.mp4", pieces=6)
+    recognizer, head = FeatureRecognizer(load_model("motion-rgb"), batch_size=4), load_head("motion-stpp")
+    grid = head.grid(recognizer)
+    scanned = scan(path, recognizer, grid=grid, jobs=1)
+    scores, features = split_features(scanned.scores, path, recognizer, grid, scanned.info.rate)
+    settings = DetectorSettings(min_score=0.02)
+    known = detect_with_head(head, features, settings, scores).segments
+    stream = live(path, recognizer, settings=settings, head=head, jobs=jobs)
+    events = [event for event in stream.events() if not isinstance(event.what, Shot)]
+    found = in_order([event.what for event in events if isinstance(event.what, Segment)])
+    assert len(known) > 3
+    assert found == known
+    assert min(event.what.end_s for event in events) < stream.duration_s / 2
+    first = min(events, key=lambda event: event.what.end_s)
+    assert first.latency_s < stream.duration_s / 2  # known long before the end
 
 
 def test_events_come_while_the_video_still_does(tmp_path: Path, recognizer: Recognizer) -> None:
@@ -255,7 +280,6 @@ def test_one_frame_has_no_motion(tmp_path: Path, recognizer: Recognizer) -> None
 
 
 def test_models_that_need_flow_are_refused(tmp_path: Path) -> None:
-    from vpipe.models import load_model
 
     two = Recognizer(load_model(write_model(tmp_path / "two.safetensors", "rgb", "flow")))
     with pytest.raises(UsageError) as caught:

@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from vpipe.detection.detector import DetectorSettings
+from vpipe.detection.detector import DetectorSettings, Segment, in_order
 from vpipe.detection.heads.head import KINDS, HeadHeader, build_head, load_head, write_head
 from vpipe.detection.heads.mstcn import stage_loss
-from vpipe.detection.heads.run import detect_with_head, frame_runs
+from vpipe.detection.heads.run import PyramidDetector, detect_with_head, frame_runs
 from vpipe.detection.heads.stpp import means, moved, pyramid
 from vpipe.errors import InputError, UsageError
+from vpipe.media.shots import Cut
 from vpipe.models import load_model
 from vpipe.recognition.features_file import Spacing, read_features, write_features
 from vpipe.recognition.recognizer import Recognizer
-from vpipe.recognition.scores import SnippetScores
+from vpipe.recognition.scores import ScorePart, SnippetScores
 from vpipe.training.heads import positions, train_head
 from vpipe.training.stpp_loss import Proposals, overlap
 
@@ -117,6 +118,47 @@ def test_a_trained_head_finds_what_is_there(learnt: Path, kind: str) -> None:
     assert right >= 0.9 * wanted
     assert claimed <= 1.2 * wanted
     assert agree >= 0.9 * frames
+
+
+@pytest.mark.parametrize("size", [1, 5, 64])
+def test_a_pyramid_in_parts_is_the_pyramid_of_the_whole(learnt: Path, size: int) -> None:
+    """Cuts and quiet sections among them; as parts come, what is over is told."""
+    head = load_head(learnt / "stpp.safetensors")
+    for path in sorted((learnt / "F").glob("*_test_*.npy"))[:3]:
+        features = read_features(path, SPACING)
+        cuts = tuple(Cut(int(time_s * 16), time_s) for time_s in (features.duration_s * 0.4,))
+        scores = SnippetScores(
+            ["jump", "throw", "background"],
+            "background",
+            features.table,
+            features.start_s,
+            features.centre_s,
+            features.end_s,
+            duration_s=features.duration_s,
+            frame_times_s=features.frame_times_s,
+            cuts=cuts,
+        )
+        whole = detect_with_head(head, features, SETTINGS, scores).segments
+        detector = PyramidDetector(head, SETTINGS, step_s=scores.step_s, span_s=scores.span_s)
+        found: list[Segment] = []
+        for first in range(0, len(features.table), size):
+            centre_s = features.centre_s[first : first + size]
+            part = ScorePart(
+                features.table[first : first + size],
+                centre_s,
+                features.frame_times_s if not first else np.zeros(0),
+                cuts if not first else (),
+                float(centre_s[0]),
+            )
+            found += detector.add(part)
+        early = len(found)
+        nothing = np.zeros((0, features.table.shape[1]), np.float32)
+        found += detector.add(
+            ScorePart(nothing, np.zeros(0), np.zeros(0), (), np.inf, duration_s=features.duration_s)
+        )
+        assert in_order(found) == whole
+        assert len(whole) > 2
+        assert early > 0
 
 
 def test_a_head_says_what_it_is_for(learnt: Path) -> None:

@@ -21,6 +21,7 @@ from vpipe.errors import UsageError
 
 if TYPE_CHECKING:
     from vpipe.detection.detector import DetectorSettings
+    from vpipe.detection.heads.head import Head
     from vpipe.recognition.recognizer import Recognizer
 
 app = new_app()
@@ -100,7 +101,7 @@ def detect(
     """
     live = "-" in options.inputs
     if live:
-        _check_live(options, anet, head)
+        _check_live(options, anet)
     given = GivenFeatures(features, stride, window, fps, offset)
     given.check(options, head, shots=shots)
     if options.dry_run:
@@ -148,7 +149,7 @@ def detect(
         say=lambda line: note(line, options),
     )
     if live:
-        return _detect_live(options, recognizer, settings, stall_timeout, shots)
+        return _detect_live(options, recognizer, settings, learnt, stall_timeout, shots)
     grid = detection_grid(recognizer) if learnt is None else learnt.grid(recognizer)
 
     def work(item: Item) -> dict[str, Any]:
@@ -203,10 +204,8 @@ def _anet_file(anet: Path | None, done: list[dict[str, Any]]) -> Iterator[None]:
             write_whole(anet, document + "\n")
 
 
-def _check_live(options: RunOptions, anet: Path | None, head: str | None) -> None:
+def _check_live(options: RunOptions, anet: Path | None) -> None:
     """Raise UsageError for what does not go with a video on stdin."""
-    if head is not None:
-        raise UsageError("not_for_streams", "--head looks at whole videos: leave it out for '-'")
     if options.inputs != ("-",) or options.from_file is not None:
         raise UsageError("bad_input_name", "'-' is a video on stdin and stands alone: name no other input")
     if options.output_format not in ("text", "jsonl") or anet is not None or options.failures is not None:
@@ -217,12 +216,17 @@ def _check_live(options: RunOptions, anet: Path | None, head: str | None) -> Non
 
 
 def _detect_live(
-    options: RunOptions, recognizer: Recognizer, settings: DetectorSettings, stall_s: float, shots: bool
+    options: RunOptions,
+    recognizer: Recognizer,
+    settings: DetectorSettings,
+    head: Head | None,
+    stall_s: float,
+    shots: bool,
 ) -> None:
     from vpipe.detection.detector import Segment
     from vpipe.detection.live import LiveDetection
 
-    live = LiveDetection(0, recognizer, settings, stall_s=stall_s, jobs=options.jobs)
+    live = LiveDetection(0, recognizer, settings, head=head, stall_s=stall_s, jobs=options.jobs)
     count = 0
     for event in live.events():
         if isinstance(event.what, Segment):

@@ -26,7 +26,7 @@ HORIZON_S = 64.0  # of a section
 class Section:
     """Rows of scores with the time that they stand for."""
 
-    probabilities: np.ndarray  # (S, C)
+    probabilities: np.ndarray  # (S, C), and what came with them
     centre_s: np.ndarray  # (S,)
     start_s: float
     end_s: float
@@ -38,12 +38,12 @@ class Sections:
     """Takes rows of scores and cuts as they come; `add` and `close` return the sections that are complete."""
 
     def __init__(self, labels: list[str], background: str | None, step_s: float) -> None:
-        self._active = np.array([label != background for label in labels])
-        self._has_background = not self._active.all()
+        self._active = np.flatnonzero([label != background for label in labels])
+        self._has_background = len(self._active) < len(labels)
         self._quiet = max(2, round(QUIET_S / step_s))
         self._shortest = max(self._quiet, round(SHORTEST_S / step_s))
         self._longest = max(2 * self._shortest, round(HORIZON_S / step_s))
-        self._rows = np.zeros((0, len(labels)), dtype=np.float32)
+        self._rows = np.zeros((0, 0), dtype=np.float32)
         self._centre_s = np.zeros(0)
         self._cuts_s: list[float] = []
         self._start_s, self._after_cut = 0.0, True
@@ -56,9 +56,10 @@ class Sections:
     def add(
         self, probabilities: np.ndarray, centre_s: np.ndarray, cuts_s: list[float], decided_s: float
     ) -> list[Section]:
-        """Rows (n, C) at `centre_s` (n,), the new cuts, and the time before which all cuts are known."""
+        """Rows (n, C) at `centre_s` (n,), the new cuts, and the time before which all cuts are known. More
+        columns than there are labels are carried along."""
         if len(probabilities):
-            self._rows = np.concatenate([self._rows, probabilities])
+            self._rows = np.concatenate([self._rows, probabilities]) if len(self._rows) else probabilities
             self._centre_s = np.concatenate([self._centre_s, centre_s])
         self._cuts_s += cuts_s
         done = []

@@ -80,6 +80,11 @@ class STPP(nn.Module):
         maps: Tensor = torch.relu(self.layers(self.enter(x)))[0].t()
         return maps
 
+    @property
+    def reach(self) -> int:
+        """How many snippets to either side the maps of a snippet depend on."""
+        return int(2**self.dims.layers - 1)
+
     def judge(self, maps: Tensor, runs: Tensor) -> Judged:
         """Maps (T, M) of a video and its proposals (P, 2), positions."""
         parts = self.dropout(pyramid(maps, runs))  # (P, 5, M)
