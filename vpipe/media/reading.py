@@ -216,12 +216,11 @@ class FrameReader:
         index, origin, time_s = 0, None, Fraction(0)
         seen: list[int | None] | None = [] if self._timeline is None else None
         last_duration = Fraction(0)
-        thinned = may_be_thinned(self._into, (self.info.width, self.info.height), fps)
+        told = self._thinned(fps) is not None and self.info.container in INDEXED_CONTAINERS
         try:
             with open_container(self.path) as container:
                 stream = pick_stream(container, self.path, self._threads, into=self._into)
-                told = self.info.container in INDEXED_CONTAINERS
-                spares = Spares(Disposable(stream), told=told and thinned)
+                spares = Spares(Disposable(stream), told=told)
                 for picture, damaged in decode_frames(container, stream, counts, spares.see):
                     if not index:
                         spares.begin(fps, unit, picture.pts)
@@ -260,9 +259,7 @@ class FrameReader:
         at once or when some have come, where the file cannot be read so, or it does not pay; then `walk`
         tells.
         """
-        scan, thinned = self._packet_scan(), None
-        if may_be_thinned(self._into, (self.info.width, self.info.height), fps):
-            thinned = fps
+        scan, thinned = self._packet_scan(), self._thinned(fps)
         known = len(scan.pts) if self._timeline is None else len(self._timeline)
         if not scan.safe or known != len(scan.pts):
             raise Mismatch
@@ -301,6 +298,10 @@ class FrameReader:
             self._report_times(self._timeline)
         self._report_pass(decoded.counts)
         self._report_end(decoded.counts, times[-1] + 1 / self.info.rate)
+
+    def _thinned(self, fps: Fraction | None) -> Fraction | None:
+        """The grid for which frames may be left out; None: they may not."""
+        return fps if may_be_thinned(self._into, (self.info.width, self.info.height), fps) else None
 
     def _room_for(self, decoders: int) -> bool:
         pictures = decoders * DECODERS_PICTURES * self.info.width * self.info.height * BYTES_A_PIXEL

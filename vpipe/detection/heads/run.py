@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,8 +20,6 @@ from vpipe.recognition.scores import ScorePart, SnippetScores
 FRAMES_AT_A_TIME = 8192
 RUNS_AT_A_TIME = 4096
 BLOCK = 4  # snippets that are mapped together: more would come later, fewer take longer
-
-_Detector = TypeVar("_Detector", bound=Detector)
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,8 @@ def detect_with_head(
     network, table = head.network, torch.from_numpy(features.table)
     if isinstance(network, MSTCN):
         scores = _scores(head, features, network.probabilities(table).numpy(), cuts)
-        detector = _detector(Detector, scores, settings)
+        labels, background = list(head.header.labels), head.header.background
+        detector = Detector(labels, background, settings, step_s=scores.step_s, span_s=scores.span_s)
         return HeadResult(in_order(detector.add(scores.as_part())), frame_runs(scores))
     scores = _scores(head, features, features.table, cuts)
     pyramid = PyramidDetector(head, settings, step_s=scores.step_s, span_s=scores.span_s)
@@ -159,7 +157,3 @@ def _scores(
         frame_times_s=features.frame_times_s,
     )
     return found if cuts is None else replace(found, cuts=cuts.cuts)
-
-
-def _detector(kind: type[_Detector], scores: SnippetScores, settings: DetectorSettings) -> _Detector:
-    return kind(scores.labels, scores.background, settings, step_s=scores.step_s, span_s=scores.span_s)
