@@ -10,7 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import groupby, pairwise
+from itertools import groupby
 from math import floor
 from typing import TypeVar
 
@@ -30,6 +30,7 @@ from vpipe.media.info import VideoInfo
 from vpipe.media.opening import open_container, pick_stream
 from vpipe.media.packets import INDEXED_CONTAINERS, scan_packets, timeline_by_decoding
 from vpipe.media.probe import read_info
+from vpipe.media.reports import Reports
 from vpipe.media.thinning import Spares, Thinning, may_be_thinned
 from vpipe.media.timeline import (
     EXACT_BUDGET_PX,
@@ -42,7 +43,6 @@ from vpipe.media.timeline import (
     timeline_from_packets,
 )
 from vpipe.media.upright import Color, scaled_size
-from vpipe.timeline import seconds
 
 T = TypeVar("T")
 
@@ -52,7 +52,6 @@ LARGE_FRAME_PX = 1280 * 720  # from here on, frame threads pay; below, one threa
 DECODERS_PICTURES = 16  # at most
 SHARE_OF_MEMORY = 0.5  # of the limit
 STARVED_SHARE = 0.1  # of packets: where more got no memory, it is not the file that is to blame
-END_TOLERANCE_S = 0.5  # headers round, and sound may be a little longer
 
 
 @dataclass(frozen=True)
@@ -110,12 +109,12 @@ class FrameReader:
         self._threads = threads if large else 1
         self._scan: PacketScan | None = None
         self._timeline: Timeline | None = None
-        self._warnings: dict[str, Warning_] = {warning.code: warning for warning in self.info.warnings}
+        self._told = Reports(self.info)
 
     @property
     def warnings(self) -> list[Warning_]:
         """What is known by now that a user should know."""
-        return list(self._warnings.values())
+        return self._told.warnings
 
     # Times
 
@@ -130,7 +129,7 @@ class FrameReader:
             pixels = len(scan.pts) * self.info.width * self.info.height
             if scan.safe and pixels > EXACT_BUDGET_PX:
                 self._timeline = timeline_from_packets(scan, self.info)
-                self._report_times(self._timeline)
+                self._told.times(self._timeline)
             else:
                 self._timeline = self._decoded_timeline()
         return self._timeline
@@ -147,9 +146,9 @@ class FrameReader:
         )
         if not len(timeline):
             raise InputError("no_frames", f"{display_name(self.path)}: no decodable frame")
-        self._report_pass(counts)
-        self._report_end(counts, timeline.duration_s)
-        self._report_times(timeline)
+        self._told.of_pass(counts)
+        self._told.end(counts, timeline.duration_s)
+        self._told.times(timeline)
         return timeline
 
     # Frames in order
@@ -237,7 +236,7 @@ class FrameReader:
                     index += 1
                     refuse_count(self.path, index)
         finally:
-            self._report_pass(counts)
+            self._told.of_pass(counts)
         if counts.starved > STARVED_SHARE * counts.packets:
             raise MemoryError
         if not index:
@@ -245,8 +244,8 @@ class FrameReader:
             raise InputError("no_frames", f"{display_name(self.path)}: no decodable frame ({why})")
         if seen and self._timeline is None:
             self._timeline = timeline_from_frames(seen, last_duration, self.info, trusted=True)
-            self._report_times(self._timeline)
-        self._report_end(counts, time_s + 1 / self.info.rate)
+            self._told.times(self._timeline)
+        self._told.end(counts, time_s + 1 / self.info.rate)
 
     def in_parts(
         self, of: Callable[[Times], Callable[[int, av.VideoFrame | None], T]], fps: Fraction | None = None
@@ -292,12 +291,12 @@ class FrameReader:
         yield from decoded
         if self._timeline is None and thinned is not None:
             self._timeline = timeline_from_packets(scan, self.info)
-            self._report_times(self._timeline)
+            self._told.times(self._timeline)
         elif self._timeline is None:
             self._timeline = timeline_from_frames(list(scan.pts), lasts_s, self.info, trusted=True)
-            self._report_times(self._timeline)
-        self._report_pass(decoded.counts)
-        self._report_end(decoded.counts, times[-1] + 1 / self.info.rate)
+            self._told.times(self._timeline)
+        self._told.of_pass(decoded.counts)
+        self._told.end(decoded.counts, times[-1] + 1 / self.info.rate)
 
     def _thinned(self, fps: Fraction | None) -> Fraction | None:
         """The grid for which frames may be left out; None: they may not."""
@@ -355,7 +354,7 @@ class FrameReader:
                 else:
                     raise Mismatch
                 position = target + 1
-            self._report_sizes(counts)
+            self._told.sizes(counts)
 
     def _select_in_order(
         self, targets: Sequence[int], timeline: Timeline, convert: Converter
@@ -386,75 +385,10 @@ class FrameReader:
             same = held.index == target if timeline.exact else held.pts == timeline.pts[target]
             yield Frame(target, timeline.times[target], held.pts, image, held.damaged or not same)
 
-    # Reports
-
     def converter(self) -> Converter:
         """From the pictures of `walk` to arrays as the other methods give them."""
         exact = self._into is None
         return Converter(self.output_size, self._color, self.info.orientation, exact=exact)
-
-    def _warn(self, code: str, message: str, numbers: dict[str, int | float | str]) -> None:
-        self._warnings[code] = Warning_(code, message, numbers)
-
-    def _report_times(self, timeline: Timeline) -> None:
-        rate = self.info.rate
-        if timeline.from_index:
-            known = [value for value in timeline.pts if value is not None]
-            missing, back = len(timeline) - len(known), sum(b <= a for a, b in pairwise(known))
-            text = (
-                f"times are unusable ({missing} missing, {back} that do not rise, or leaps): "
-                f"frame number / {rate} is used instead"
-            )
-            self._warn(
-                "timestamps_repaired", text, {"fps": float(rate), "missing": missing, "not_rising": back}
-            )
-        elif timeline.held:
-            text = f"the times of {timeline.held} frames are missing or step back: they keep the time before"
-            self._warn("timestamps_repaired", text, {"frames": timeline.held})
-        if timeline.variable_rate:
-            self._warn("vfr", "variable frame rate: times are taken from the PTS", {})
-
-    def _report_sizes(self, counts: DecodeCounts) -> None:
-        if len(counts.sizes) > 1:
-            first, other = list(counts.sizes)[:2]
-            text = f"changes from {first[0]}x{first[1]} to {other[0]}x{other[1]}: resized to the first size"
-            self._warn("size_changed", text, {"width": other[0], "height": other[1]})
-
-    def _report_pass(self, counts: DecodeCounts) -> None:
-        """Warn of what a pass met, whether it reached the end or not."""
-        self._report_sizes(counts)
-        if not counts.damaged and not counts.errors:
-            return
-        text = f"corrupt: {counts.damaged} of {counts.frames} frames; unreadable packets: {counts.errors}"
-        self._warn(
-            "corrupt_frames",
-            text,
-            {"damaged": counts.damaged, "unreadable_packets": counts.errors, "decoded": counts.frames},
-        )
-
-    def _report_end(self, counts: DecodeCounts, end_s: Fraction) -> None:
-        """Compare a pass that reached the end with what the header declares."""
-        declared, declared_s = self.info.declared_frames, self.info.declared_duration_s
-        cut = self._warnings.get("ends_early")
-        short = cut is not None or "corrupt_frames" in self._warnings
-        numbers: dict[str, int | float | str] = {"decoded": counts.frames}
-        if declared is not None:
-            declared = max(0, declared - counts.discarded)
-            if counts.frames == declared and cut is None:
-                return
-            text = f"{counts.frames} of {declared} declared frames decode"
-            if (short and counts.frames < declared) or cut is not None:
-                kept = {} if cut is None else cut.numbers
-                self._warn("ends_early", f"ends early: {text}", kept | numbers | {"declared": declared})
-            else:
-                self._warn("frame_count", text, numbers | {"declared": declared})
-        elif declared_s is not None and float(end_s) + END_TOLERANCE_S < declared_s - self.info.start_s:
-            text = f"ends early: {seconds(end_s)} s decode where the header declares {seconds(declared_s)} s"
-            about = round((declared_s - self.info.start_s) * self.info.rate)
-            numbers |= {"declared": about, "decoded_s": seconds(end_s), "declared_s": seconds(declared_s)}
-            self._warn("ends_early", text, ({} if cut is None else cut.numbers) | numbers)
-        elif cut is not None:
-            self._warn("ends_early", cut.message, cut.numbers | numbers)
 
 
 def _clock(raw: RawFrame, timeline: Timeline) -> Fraction:
